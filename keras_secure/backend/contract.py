@@ -1,0 +1,78 @@
+"""What a backend offers to the rooms above it."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+
+class Backend(Protocol):
+    """The functions each folder `keras_secure/backend/<framework>/` implements.
+
+    Everything here is traceable (usable inside a compiled training step) unless it says otherwise.
+    """
+
+    @staticmethod
+    def all_reduce_sum(values: Sequence[Any]) -> list[Any]:
+        """Sums each tensor over the replicas of the running step; identity with one replica."""
+
+    @staticmethod
+    def batch_stream(make: Callable[[], Iterator[Any]], example: Any) -> Any:
+        """Streams host batches of static shape into `fit` (not traceable).
+
+        `make()` returns an endless iterator over nested numpy arrays shaped like `example`.
+        """
+
+    @staticmethod
+    def check_distribution(strategy: Any) -> None:
+        """Raises `PrivacyError` for a distribution strategy on which DP noise is not proven."""
+
+    @staticmethod
+    def compiled(function: Callable, jit_compile: bool = False) -> Callable:
+        """Traces `function` into one graph per input signature (not traceable)."""
+
+    @staticmethod
+    def gradients(
+        function: Callable[[], tuple[Any, Any]], sources: Callable[[], Sequence[Any]]
+    ) -> tuple[Any, Any, list[Any]]:
+        """Differentiates once through everything `function` computes.
+
+        `function()` returns (scalar, aux); afterwards `sources()` names tensors or variables that
+        took part. Returns (scalar, aux, gradients), None where a source does not matter.
+        """
+
+    @staticmethod
+    def input_gradient(function: Callable[[Any], Any], inputs: Any) -> tuple[Any, Any]:
+        """Returns (function(inputs), gradient of it with respect to inputs).
+
+        `function` maps the tensor to a scalar, or to a (scalar, aux) pair, which is then returned
+        as it is. Nothing is differentiated with respect to variables.
+        """
+
+    @staticmethod
+    def is_outer_tensor(tensor: Any) -> bool:
+        """Whether `tensor` can be used here, rather than only inside an inner loop or branch."""
+
+    @staticmethod
+    def per_example_map(function: Callable[[Any], Any], elements: Any) -> Any:
+        """Maps `function` over the first axis of nested `elements`, vectorized."""
+
+    @staticmethod
+    def replica_count() -> int:
+        """How many replicas run the current step in parallel."""
+
+    @staticmethod
+    def save_served_model(
+        path: str, functions: dict[str, Callable], signatures: dict[str, Any], model: Any
+    ) -> None:
+        """Writes a SavedModel that runs on TensorFlow alone (not traceable)."""
+
+    @staticmethod
+    def standard_normal(shape: Sequence[int], key: Any, counter: Any) -> Any:
+        """Draws float32 standard normal noise as a pure function of `key` and `counter`.
+
+        `key` is an int64 tensor of shape (2,), `counter` an int64 scalar: the same pair gives the
+        same noise on every replica, and no two pairs share a stream.
+        """
+
+    @staticmethod
+    def state_variable(value: Any) -> Any:
+        """A variable that a compiled step can read but that Keras never sees or saves."""

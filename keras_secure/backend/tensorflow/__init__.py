@@ -1,0 +1,32 @@
+"""The TensorFlow implementation of `keras_secure.backend.contract`."""
+
+from keras_secure.backend.tensorflow.data import batch_stream
+from keras_secure.backend.tensorflow.distribution import (
+    all_reduce_sum,
+    check_distribution,
+    replica_count,
+)
+from keras_secure.backend.tensorflow.export import save_served_model
+from keras_secure.backend.tensorflow.gradients import (
+    gradients,
+    input_gradient,
+    is_outer_tensor,
+    per_example_map,
+)
+from keras_secure.backend.tensorflow.graph import compiled, state_variable
+from keras_secure.backend.tensorflow.noise import standard_normal
+
+__all__ = [
+    "all_reduce_sum",
+    "batch_stream",
+    "check_distribution",
+    "compiled",
+    "gradients",
+    "input_gradient",
+    "is_outer_tensor",
+    "per_example_map",
+    "replica_count",
+    "save_served_model",
+    "standard_normal",
+    "state_variable",
+]

@@ -1,0 +1,13 @@
+"""Compiled functions and state outside Keras."""
+
+import tensorflow as tf
+
+
+def compiled(function, jit_compile=False):
+    """See `contract.Backend.compiled`."""
+    return tf.function(function, jit_compile=jit_compile, autograph=False, reduce_retracing=True)
+
+
+def state_variable(value):
+    """See `contract.Backend.state_variable`."""
+    return tf.Variable(value, trainable=False)

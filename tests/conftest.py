@@ -1,0 +1,41 @@
+"""Fixtures shared by all tests."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+
+import keras
+import numpy as np
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def fixed_seed():
+    """Every test starts from the same random state."""
+    keras.utils.set_random_seed(7)
+    yield
+    keras.config.set_dtype_policy("float32")
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """scikit-learn's digits: x of shape (1797, 8, 8, 1) in [0, 1], y of shape (1797,)."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    x = (bunch.images / 16.0).astype("float32")[..., None]
+    order = np.random.default_rng(0).permutation(len(x))
+    return x[order], bunch.target[order].astype("int32")
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """The folder with real data sets, or a skip that says how to provide it."""
+    folder = Path(
+        os.environ.get("KERAS_SECURE_DATA", Path(__file__).parents[1].parent / "shared" / "data")
+    )
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder}; set KERAS_SECURE_DATA to a folder that has it")
+    return folder
