@@ -1,10 +1,12 @@
 """Fixtures shared by all tests."""
 
 import os
+import sys
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+sys.path.insert(0, str(Path(__file__).parent / "harness"))
 
 import keras
 import numpy as np
