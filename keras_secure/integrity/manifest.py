@@ -1,0 +1,226 @@
+"""A manifest: the SHA-256 and the size of every file of a folder, as canonical JSON."""
+
+import hashlib
+import json
+import os
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from keras_secure.errors import InputError, IntegrityError
+from keras_secure.integrity.atomic import write_atomically
+
+FORMAT = "keras_secure.manifest"
+VERSION = 1
+MANIFEST_NAME = "manifest.json"
+SIGNATURE_NAME = "manifest.sig"
+PUBLIC_KEY_NAME = "public_key.pem"
+
+_MAX_BYTES = 64 * 2**20
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_UNSAFE = re.compile(r"[\\\x00-\x1f\x7f\ud800-\udfff]|^[A-Za-z]:")
+
+
+def build_manifest(folder: str | os.PathLike) -> dict[str, Any]:
+    """Hashes every file below `folder`, except a manifest and a signature at its top.
+
+    Empty folders are not recorded: they carry no bytes.
+
+    Args:
+        folder: The folder to describe.
+
+    Returns:
+        `{"files": {path: {"sha256": hex, "size": bytes}}, "format": ..., "version": 1}` where each
+        path is relative to `folder` with `/` between its parts.
+
+    Raises:
+        InputError: `folder` is not a folder or cannot be read.
+        IntegrityError: It holds a symbolic link, a device, a pipe, a socket, or a name that other
+            systems would read differently (backslash, control character, drive letter).
+
+    Example:
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "a.txt").write_bytes(b"abc")
+    ...     build_manifest(folder)["files"]["a.txt"]["size"]
+    3
+    """
+    files = {}
+    for path, entry in walk(folder):
+        if problem := path_problem(path):
+            raise IntegrityError(
+                f"File {path!r} in {folder} cannot be put into a manifest: {problem}. Rename it."
+            )
+        if not is_plain_file(entry):
+            raise IntegrityError(
+                f"{path} in {folder} is a symbolic link or a special file, whose bytes the folder "
+                "does not own. Replace it by a plain file, or remove it."
+            )
+        files[path] = describe_file(Path(folder, path))
+    return {"files": files, "format": FORMAT, "version": VERSION}
+
+
+def write_manifest(folder: str | os.PathLike, manifest: dict[str, Any] | None = None) -> Path:
+    """Writes `manifest.json` into a folder in one step.
+
+    Args:
+        folder: The folder that the manifest describes.
+        manifest: What `build_manifest` returned; built here when it is not given.
+
+    Returns:
+        The path of the manifest.
+
+    Raises:
+        InputError: The manifest is not well formed, or `folder` is not a folder.
+    """
+    data = canonical_bytes(build_manifest(folder) if manifest is None else manifest)
+    _parse(data, "The given manifest", InputError)
+    path = Path(folder, MANIFEST_NAME)
+    write_atomically(path, data)
+    return path
+
+
+def read_manifest(source: str | os.PathLike | bytes) -> dict[str, Any]:
+    """Reads a manifest and accepts nothing but the canonical form that we write.
+
+    Args:
+        source: The manifest file, the folder that holds it, or its bytes.
+
+    Returns:
+        The manifest, as `build_manifest` returns it.
+
+    Raises:
+        InputError: There is no such file.
+        IntegrityError: It is not canonical JSON (bad syntax, a key twice, other spacing or order),
+            has another format or version, or names a path outside its folder.
+
+    Example:
+
+    >>> read_manifest(b'{"files":{},"format":"keras_secure.manifest","version":1}')["files"]
+    {}
+    """
+    if isinstance(source, bytes):
+        return _parse(source, "The manifest", IntegrityError)
+    path = Path(source)
+    path = path / MANIFEST_NAME if path.is_dir() else path
+    return _parse(read_limited(path), f"The manifest {path}", IntegrityError)
+
+
+def canonical_bytes(manifest: dict[str, Any]) -> bytes:
+    """The one byte string that stands for a manifest: sorted keys, no spaces, ASCII only."""
+    return json.dumps(manifest, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def read_limited(path: Path) -> bytes:
+    """Reads a small plain file, refusing one that is too large to be what it claims."""
+    try:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise IntegrityError(
+                f"{path} is not a plain file. Replace the link or special file by the real one."
+            )
+        with path.open("rb") as file:
+            data = file.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+    if len(data) > _MAX_BYTES:
+        raise IntegrityError(f"{path} is larger than {_MAX_BYTES} bytes, so it was not read.")
+    return data
+
+
+def describe_file(path: Path) -> dict[str, Any]:
+    """Hashes a file in pieces, so that a model of any size fits in memory."""
+    digest, size = hashlib.sha256(), 0
+    try:
+        with path.open("rb") as file:
+            while piece := file.read(2**20):
+                digest.update(piece)
+                size += len(piece)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+    return {"sha256": digest.hexdigest(), "size": size}
+
+
+def walk(folder: str | os.PathLike) -> Iterator[tuple[str, os.DirEntry]]:
+    """Yields (relative path, entry) of all that is not a folder, in sorted order, links unfollowed.
+
+    A manifest and a signature at the top are left out: neither can describe itself.
+    """
+    pending = [("", os.fspath(folder))]
+    while pending:
+        prefix, here = pending.pop()
+        try:
+            with os.scandir(here) as listing:
+                entries = sorted(listing, key=lambda entry: entry.name)
+        except OSError as error:
+            raise InputError(f"Folder {here} cannot be read: {error.strerror}.") from error
+        for entry in entries:
+            path = prefix + entry.name
+            if entry.is_dir(follow_symlinks=False):
+                pending.append((path + "/", entry.path))
+            elif path not in (MANIFEST_NAME, SIGNATURE_NAME):
+                yield path, entry
+
+
+def is_plain_file(entry: os.DirEntry) -> bool:
+    """Whether a folder's entry is an ordinary file, and not a link, device, pipe or socket."""
+    return entry.is_file(follow_symlinks=False)
+
+
+def path_problem(path: str) -> str:
+    """Says why a relative path must not stand in a manifest; empty when it may."""
+    if _UNSAFE.search(path):
+        return "it has a backslash, a control or undecodable character, or a drive letter"
+    if any(part in ("", ".", "..") for part in path.split("/")):
+        return "it is empty, absolute, or has an empty, '.' or '..' part"
+    return ""
+
+
+def _parse(data: bytes, what: str, error: type[Exception]) -> dict[str, Any]:
+    def refuse(reason: str) -> Exception:
+        return error(f"{what} cannot be trusted: {reason}. Build and sign it again.")
+
+    try:
+        manifest = json.loads(data, object_pairs_hook=_no_duplicates)
+        canonical = canonical_bytes(manifest)
+    except (ValueError, RecursionError) as cause:
+        raise refuse(f"it is not valid JSON ({cause})") from cause
+    if not isinstance(manifest, dict) or set(manifest) != {"files", "format", "version"}:
+        raise refuse("it does not have exactly the fields files, format and version")
+    if manifest["format"] != FORMAT or manifest["version"] != VERSION:
+        raise refuse(
+            f"it has format {manifest['format']!r} version {manifest['version']!r}, "
+            f"and {FORMAT!r} version {VERSION} was expected"
+        )
+    if not isinstance(manifest["files"], dict):
+        raise refuse("its files are not a JSON object")
+    for path, entry in manifest["files"].items():
+        if problem := path_problem(path):
+            raise refuse(f"path {path!r} is not allowed, {problem}")
+        if path in (MANIFEST_NAME, SIGNATURE_NAME):
+            raise refuse(f"it lists {path}, which no manifest can describe")
+        if not _is_description(entry):
+            raise refuse(f"the entry of {path!r} is not a SHA-256 and a size")
+    if canonical != data:
+        raise refuse("it is not in canonical form (key order, spacing or escapes)")
+    return manifest
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("a key stands twice in one object")
+    return result
+
+
+def _is_description(entry: Any) -> bool:
+    return (
+        isinstance(entry, dict)
+        and set(entry) == {"sha256", "size"}
+        and isinstance(entry["sha256"], str)
+        and _DIGEST.fullmatch(entry["sha256"]) is not None
+        and type(entry["size"]) is int
+        and entry["size"] >= 0
+    )
