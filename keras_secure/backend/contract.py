@@ -30,6 +30,19 @@ class Backend(Protocol):
         """Traces `function` into one graph per input signature (not traceable)."""
 
     @staticmethod
+    def extract_windows(
+        inputs: Any,
+        window: Sequence[int],
+        strides: Sequence[int],
+        dilations: Sequence[int],
+        padding: str,
+    ) -> Any:
+        """The windows a convolution sees in (batch, *space, channels) inputs.
+
+        Returns (batch, *positions, taps * channels); taps vary slower than channels.
+        """
+
+    @staticmethod
     def gradients(
         function: Callable[[], tuple[Any, Any]], sources: Callable[[], Sequence[Any]]
     ) -> tuple[Any, Any, list[Any]]:

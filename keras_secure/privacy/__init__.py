@@ -1,1 +1,35 @@
-"""TODO room."""
+"""Differential privacy: clipping by example, sampling, accounting and what must be refused."""
+
+from keras_secure.privacy.accounting import calibrate_noise_multiplier, epsilon, max_steps
+from keras_secure.privacy.clipped_sum import ClippedSum
+from keras_secure.privacy.clipping import PerExampleClipping
+from keras_secure.privacy.contributions import Contribution, Materialized, OuterProducts, Rows
+from keras_secure.privacy.ledger import Ledger, Phase
+from keras_secure.privacy.model_check import check_model
+from keras_secure.privacy.rules import register_rule
+from keras_secure.privacy.sampling import (
+    PoissonBatches,
+    PoissonSampling,
+    UnstatedSampling,
+    physical_batch_size,
+)
+
+__all__ = [
+    "ClippedSum",
+    "Contribution",
+    "Ledger",
+    "Materialized",
+    "OuterProducts",
+    "PerExampleClipping",
+    "Phase",
+    "PoissonBatches",
+    "PoissonSampling",
+    "Rows",
+    "UnstatedSampling",
+    "calibrate_noise_multiplier",
+    "check_model",
+    "epsilon",
+    "max_steps",
+    "physical_batch_size",
+    "register_rule",
+]

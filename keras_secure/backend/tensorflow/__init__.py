@@ -15,12 +15,14 @@ from keras_secure.backend.tensorflow.gradients import (
 )
 from keras_secure.backend.tensorflow.graph import compiled, state_variable
 from keras_secure.backend.tensorflow.noise import standard_normal
+from keras_secure.backend.tensorflow.windows import extract_windows
 
 __all__ = [
     "all_reduce_sum",
     "batch_stream",
     "check_distribution",
     "compiled",
+    "extract_windows",
     "gradients",
     "input_gradient",
     "is_outer_tensor",

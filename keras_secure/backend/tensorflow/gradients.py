@@ -8,7 +8,9 @@ def gradients(function, sources):
     with tf.GradientTape() as tape:
         value, aux = function()
     wanted = [getattr(source, "value", source) for source in sources()]
-    return value, aux, tape.gradient(value, wanted)
+    found = tape.gradient(value, wanted)
+    # Gradients of lookups come as sparse slices.
+    return value, aux, [None if g is None else tf.convert_to_tensor(g) for g in found]
 
 
 def input_gradient(function, inputs):
@@ -18,9 +20,7 @@ def input_gradient(function, inputs):
         tape.watch(inputs)
         result = function(inputs)
         value = result[0] if isinstance(result, tuple) else result
-    return result, tape.gradient(
-        value, inputs, unconnected_gradients=tf.UnconnectedGradients.ZERO
-    )
+    return result, tape.gradient(value, inputs, unconnected_gradients=tf.UnconnectedGradients.ZERO)
 
 
 def is_outer_tensor(tensor):

@@ -1,0 +1,127 @@
+"""Per-example gradients in factored form: norms and weighted sums without the full tensors.
+
+A layer rule turns what it saw in the forward and backward pass into contributions. Each offers the
+squared norm of every example's gradient and the sum of the gradients under per-example weights.
+"""
+
+from abc import ABC, abstractmethod
+
+from keras import ops
+
+
+class Contribution(ABC):
+    """The per-example gradients of one variable."""
+
+    @abstractmethod
+    def squared_norms(self):
+        """Returns the squared L2 norm of each example's gradient, shape (batch,), float32."""
+
+    @abstractmethod
+    def weighted_sum(self, weights):
+        """Returns the sum of the gradients times `weights`, shape (batch,), as float32."""
+
+
+class Materialized(Contribution):
+    """Per-example gradients held in full.
+
+    Args:
+        gradients: Shape (batch, *variable.shape), any float dtype.
+    """
+
+    def __init__(self, gradients):
+        self.gradients = ops.cast(gradients, "float32")
+
+    def squared_norms(self):
+        flat = ops.reshape(self.gradients, (ops.shape(self.gradients)[0], -1))
+        return ops.sum(ops.square(flat), axis=-1)
+
+    def weighted_sum(self, weights):
+        # A weight of zero must silence an example even where its gradient is not finite.
+        shape = tuple(self.gradients.shape)
+        column = ops.reshape(weights, (-1,) + (1,) * (len(shape) - 1))
+        kept = ops.where(column > 0, self.gradients, 0.0)
+        return ops.tensordot(weights, kept, axes=1)
+
+
+class OuterProducts(Contribution):
+    """Gradients that are sums over positions of outer products of inputs and output gradients.
+
+    The gradient of example b is `G[g, i, o] = sum_t inputs[b, t, g, i] * grads[b, t, g, o]`. Its
+    norm follows from two Gram matrices (the ghost norm) or from `G` itself, whichever takes less
+    arithmetic; for one position it is the product of two vector norms.
+
+    Args:
+        inputs: Shape (batch, positions, groups, inputs), float32.
+        grads: Shape (batch, positions, groups, outputs), float32.
+        finish: Maps a (groups, inputs, outputs) tensor to the variable's shape.
+
+    Reference: Goodfellow 2015 (arXiv 1510.01799); Li et al. 2021 (arXiv 2110.05679) section 4;
+    Bu et al. 2022 (arXiv 2210.00038) section 3 for keeping the factors until the weighted sum.
+    """
+
+    def __init__(self, inputs, grads, finish):
+        self.inputs, self.grads, self.finish = inputs, grads, finish
+        self.full = None
+
+    def squared_norms(self):
+        positions, _, width_in = self.inputs.shape[1:]
+        width_out = self.grads.shape[-1]
+        if positions == 1:
+            products = ops.sum(ops.square(self.inputs), axis=-1) * ops.sum(
+                ops.square(self.grads), axis=-1
+            )
+            return ops.sum(products, axis=(1, 2))
+        if positions is not None and positions * (width_in + width_out) < width_in * width_out:
+            left, right = self._groups_first(self.inputs), self._groups_first(self.grads)
+            gram = ops.matmul(left, ops.swapaxes(left, -1, -2)) * ops.matmul(
+                right, ops.swapaxes(right, -1, -2)
+            )
+            return ops.sum(gram, axis=(1, 2, 3))
+        left, right = self._groups_first(self.inputs), self._groups_first(self.grads)
+        self.full = Materialized(ops.matmul(ops.swapaxes(left, -1, -2), right))
+        return self.full.squared_norms()
+
+    def weighted_sum(self, weights):
+        if self.full is not None:
+            return self.finish(self.full.weighted_sum(weights))
+        column = ops.reshape(weights, (-1, 1, 1, 1))
+        scaled = ops.where(column > 0, self.grads * column, 0.0)
+        inputs = ops.where(column > 0, self.inputs, 0.0)
+        groups = self.inputs.shape[2]
+        if groups == 1:
+            flat_in = ops.reshape(inputs, (-1, inputs.shape[-1]))
+            flat_out = ops.reshape(scaled, (-1, scaled.shape[-1]))
+            return self.finish(ops.matmul(ops.transpose(flat_in), flat_out)[None])
+        return self.finish(ops.einsum("btgi,btgo->gio", inputs, scaled))
+
+    @staticmethod
+    def _groups_first(tensor):
+        return ops.transpose(tensor, (0, 2, 1, 3))
+
+
+class Rows(Contribution):
+    """Gradients of a lookup table, of which each example touches a few rows.
+
+    Args:
+        indices: Row numbers, shape (batch, positions), int.
+        grads: Gradients of the rows taken, shape (batch, positions, width), float32.
+        num_rows: Rows in the table.
+    """
+
+    def __init__(self, indices, grads, num_rows):
+        self.indices, self.grads, self.num_rows = indices, grads, num_rows
+
+    def squared_norms(self):
+        # Positions that look up the same row add up in that row.
+        same = self.indices[:, :, None] == self.indices[:, None, :]
+        gram = ops.matmul(self.grads, ops.swapaxes(self.grads, -1, -2))
+        return ops.sum(ops.where(same, gram, 0.0), axis=(1, 2))
+
+    def weighted_sum(self, weights):
+        column = ops.reshape(weights, (-1, 1, 1))
+        scaled = ops.where(column > 0, self.grads * column, 0.0)
+        return ops.segment_sum(
+            ops.reshape(scaled, (-1, scaled.shape[-1])),
+            ops.reshape(self.indices, (-1,)),
+            num_segments=self.num_rows,
+        )
