@@ -1,1 +1,17 @@
-"""TODO room."""
+"""From inputs to perturbed inputs, and how well a model withstands them."""
+
+from keras_secure.attacks.attack import Attack
+from keras_secure.attacks.fgm import FGM
+from keras_secure.attacks.fgsm import FGSM
+from keras_secure.attacks.logits import classification_logits
+from keras_secure.attacks.pgd import PGD
+from keras_secure.attacks.result import AttackResult
+
+__all__ = [
+    "FGM",
+    "FGSM",
+    "PGD",
+    "Attack",
+    "AttackResult",
+    "classification_logits",
+]

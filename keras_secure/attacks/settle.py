@@ -1,0 +1,67 @@
+"""The last word on distance and bounds, in float64 and in the dtype the user holds."""
+
+import numpy as np
+
+SLACK = 1e-6
+"""Relative excess over `epsilon` that is let pass as rounding."""
+
+
+def distances(x_adv, x, norm):
+    """Distance of each example from its original, in float64.
+
+    Args:
+        x_adv: Array of shape (num_examples, ...).
+        x: Array like `x_adv`.
+        norm: `"linf"`, `"l2"` or `"l1"`.
+
+    Returns:
+        A float64 array of shape (num_examples,).
+
+    Example:
+
+    >>> distances(np.ones((1, 2)), np.zeros((1, 2)), "l1")
+    array([2.])
+    """
+    delta = x_adv.astype("float64") - x.astype("float64")
+    order = {"linf": np.inf, "l2": 2, "l1": 1}[norm]
+    return np.linalg.norm(delta.reshape(len(delta), -1), ord=order, axis=1)
+
+
+def settle(x_adv, x, epsilon, norm, bounds):
+    """Returns `x_adv` in the dtype of `x`, with ball and box held in float64.
+
+    Arithmetic in float32 leaves the ball by an ulp of the input, which is more than a relative
+    1e-6 of a small `epsilon`. Values are rounded towards `x`, which never lengthens the distance.
+
+    Args:
+        x_adv: Array of shape (num_examples, ...), outside the ball by rounding at most.
+        x: Array like `x_adv`, inside `bounds`.
+        epsilon: Radius.
+        norm: `"linf"`, `"l2"` or `"l1"`.
+        bounds: Smallest and largest allowed value.
+
+    Returns:
+        An array of the shape and dtype of `x`; rows that need nothing are as they were.
+
+    Example:
+
+    >>> x = np.array([[0.7]], "float32")
+    >>> x_adv = settle(x + np.float32(0.01), x, 0.01, "linf", (0.0, 1.0))
+    >>> bool(distances(x_adv, x, "linf")[0] <= 0.01)
+    True
+    """
+    centre = x.astype("float64")
+    delta = x_adv.astype("float64") - centre
+    length = distances(x_adv, x, norm)
+    outside = length > epsilon * (1 + SLACK)
+    if outside.any():
+        if norm == "linf":
+            shorter = np.clip(delta[outside], -epsilon, epsilon)
+        else:
+            scale = epsilon / length[outside]
+            shorter = delta[outside] * scale.reshape(-1, *[1] * (delta.ndim - 1))
+        delta[outside] = shorter
+    exact = np.clip(centre + delta, np.minimum(bounds[0], centre), np.maximum(bounds[1], centre))
+    rounded = exact.astype(x.dtype)
+    longer = np.abs(rounded.astype("float64") - centre) > np.abs(exact - centre)
+    return np.where(longer, np.nextafter(rounded, x), rounded)
