@@ -1,0 +1,42 @@
+"""Writing an audit to disk so that a reader never meets half a file."""
+
+import os
+from pathlib import Path
+
+from keras_secure.audit.render_html import render_html
+from keras_secure.audit.render_json import render_json
+from keras_secure.audit.render_markdown import render_markdown
+
+
+def write_report(report, folder) -> list[Path]:
+    """Writes `report.html`, `report.md` and `report.json`.
+
+    All three are rendered before the first is written, and each appears under its name only when it
+    is complete.
+
+    Args:
+        report: An `AuditReport`.
+        folder: Where to write; made if it is missing.
+
+    Returns:
+        The three paths.
+    """
+    texts = {
+        "report.html": render_html(report),
+        "report.md": render_markdown(report),
+        "report.json": render_json(report),
+    }
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    return [_replace(folder / name, text) for name, text in texts.items()]
+
+
+def _replace(path: Path, text: str) -> Path:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return path
