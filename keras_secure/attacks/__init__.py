@@ -1,10 +1,13 @@
 """From inputs to perturbed inputs, and how well a model withstands them."""
 
 from keras_secure.attacks.attack import Attack
+from keras_secure.attacks.evaluate import evaluate
 from keras_secure.attacks.fgm import FGM
 from keras_secure.attacks.fgsm import FGSM
+from keras_secure.attacks.interval import proportion_interval
 from keras_secure.attacks.logits import classification_logits
 from keras_secure.attacks.pgd import PGD
+from keras_secure.attacks.report import RobustnessReport
 from keras_secure.attacks.result import AttackResult
 
 __all__ = [
@@ -13,5 +16,8 @@ __all__ = [
     "PGD",
     "Attack",
     "AttackResult",
+    "RobustnessReport",
     "classification_logits",
+    "evaluate",
+    "proportion_interval",
 ]

@@ -144,10 +144,8 @@ class Attack:
             _, gradient = input_gradient_of_sum(loss, x_adv)
             return self.advance(x_adv, gradient, origin, epsilon)
 
-        if self.steps == 1:
-            x_adv = step(0, x_adv)
-        else:
-            x_adv = ops.fori_loop(0, self.steps, step, x_adv)
+        one_step = self.steps == 1
+        x_adv = step(0, x_adv) if one_step else ops.fori_loop(0, self.steps, step, x_adv)
         return ops.stop_gradient(ops.cast(x_adv, dtype))
 
     def run(

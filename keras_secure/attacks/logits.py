@@ -41,7 +41,23 @@ def classification_logits(model, x, from_logits=None):
     >>> print(ops.convert_to_numpy(classification_logits(model, ops.convert_to_tensor([[50.0]]))))
     [[ 0. 50.]]
     """
-    outputs = model(x, training=False)
+    return logits_of(model(x, training=False), model, from_logits)
+
+
+def logits_of(outputs, model, from_logits=None):
+    """Returns the logits behind outputs that `model` has already given.
+
+    Args:
+        outputs: What calling `model` returned; the very tensors, since Keras attaches to them.
+        model: The classifier.
+        from_logits: See `classification_logits`.
+
+    Returns:
+        A float32 tensor of shape (batch, num_classes), two columns or more.
+
+    Raises:
+        InputError: As `classification_logits`.
+    """
     attached = None
     if from_logits is not True:
         attached = getattr(_single(outputs), "_keras_logits", None)
@@ -96,8 +112,8 @@ def _single(outputs):
         if len(outputs) != 1:
             raise InputError(
                 f"The model has {len(outputs)} outputs; an attack needs the one that classifies. "
-                "Build a model that ends there, keras.Model(model.inputs, model.outputs[i]), or, in "
-                "training, give `perturb` the `loss` to raise."
+                "Build a model that ends there, keras.Model(model.inputs, model.outputs[i]), or "
+                "give `perturb` the `loss` to raise."
             )
         return outputs[0]
     return outputs
