@@ -53,6 +53,10 @@ class Backend(Protocol):
         """
 
     @staticmethod
+    def has_accelerator() -> bool:
+        """Whether a GPU or TPU is there (not traceable)."""
+
+    @staticmethod
     def input_gradient(function: Callable[[Any], Any], inputs: Any) -> tuple[Any, Any]:
         """Returns (function(inputs), gradient of it with respect to inputs).
 

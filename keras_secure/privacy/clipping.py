@@ -175,7 +175,10 @@ class PerExampleClipping:
                 break
             except UnobservableLayerError as error:
                 self._as_units.add(id(self._parent_of(error.layer)))
-        found = [None if g is None else ops.cast(g, "float32") / loss_scale for g in found]
+        found = [
+            None if g is None else ops.cast(ops.convert_to_tensor(g), "float32") / loss_scale
+            for g in found
+        ]
         observed = len(observation.sources())
         records, copies = observation.split(found[:observed])
         contributions = {}

@@ -1,7 +1,7 @@
 """How examples come into a batch: what the accountant may assume, and the batches that obey it."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from keras import tree
@@ -33,6 +33,10 @@ class PoissonSampling:
             raise InputError(
                 f"sampling_probability is {self.sampling_probability}; it must lie in (0, 1]."
             )
+
+    def get_config(self):
+        """Returns the arguments as a dictionary."""
+        return asdict(self)
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,5 @@
-"""TODO room."""
+"""Training: the wrapper that puts attack, objective, privacy and update into one step."""
+
+from keras_secure.training.secure_model import SecureModel
+
+__all__ = ["SecureModel"]

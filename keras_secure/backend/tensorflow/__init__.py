@@ -13,7 +13,7 @@ from keras_secure.backend.tensorflow.gradients import (
     is_outer_tensor,
     per_example_map,
 )
-from keras_secure.backend.tensorflow.graph import compiled, state_variable
+from keras_secure.backend.tensorflow.graph import compiled, has_accelerator, state_variable
 from keras_secure.backend.tensorflow.noise import standard_normal
 from keras_secure.backend.tensorflow.windows import extract_windows
 
@@ -24,6 +24,7 @@ __all__ = [
     "compiled",
     "extract_windows",
     "gradients",
+    "has_accelerator",
     "input_gradient",
     "is_outer_tensor",
     "per_example_map",

@@ -8,9 +8,7 @@ def gradients(function, sources):
     with tf.GradientTape() as tape:
         value, aux = function()
     wanted = [getattr(source, "value", source) for source in sources()]
-    found = tape.gradient(value, wanted)
-    # Gradients of lookups come as sparse slices.
-    return value, aux, [None if g is None else tf.convert_to_tensor(g) for g in found]
+    return value, aux, tape.gradient(value, wanted)
 
 
 def input_gradient(function, inputs):

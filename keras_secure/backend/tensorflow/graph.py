@@ -11,3 +11,8 @@ def compiled(function, jit_compile=False):
 def state_variable(value):
     """See `contract.Backend.state_variable`."""
     return tf.Variable(value, trainable=False)
+
+
+def has_accelerator():
+    """See `contract.Backend.has_accelerator`."""
+    return any(device.device_type in ("GPU", "TPU") for device in tf.config.list_logical_devices())

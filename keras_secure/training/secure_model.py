@@ -1,0 +1,398 @@
+"""The fit wrapper: any Keras model, trained robustly, privately, or both."""
+
+import math
+
+import keras
+from keras import ops, tree
+
+from keras_secure import backend
+from keras_secure.errors import InputError, PrivacyError
+from keras_secure.objectives import Objective, PerExampleLoss, Standard
+from keras_secure.optimizers import DPOptimizer
+from keras_secure.privacy import PerExampleClipping, UnstatedSampling, check_model
+from keras_secure.registration import component
+from keras_secure.training.private_data import PrivateArrays, first_batch, is_arrays
+
+# Keeps small float16 gradients from vanishing. Per-example losses are not divided by the batch
+# size, so less is needed than for ordinary training; it is undone before the norms are taken.
+_FLOAT16_LOSS_SCALE = 128.0
+
+
+@component("training")
+class SecureModel(keras.Model):
+    """Wraps a Keras model so that `compile` and `fit` train it securely.
+
+    The wrapped model is trained in place and stays the user's own plain Keras object: predict with
+    it, save it, load it elsewhere without this library.
+
+    What is minimized is the `objective` (adversarial training, for example). Whether training is
+    private is the optimizer's choice: with a `keras_secure.optimizers.DPOptimizer` every step clips
+    by example, adds noise and is entered in the optimizer's ledger.
+
+    Under a `DPOptimizer`, arrays given to `fit` are drawn in Poisson batches, `batch_size` being
+    their mean size and `ceil(num_examples / batch_size)` steps an epoch. Other data is accounted
+    without amplification by sampling, unless the optimizer states its `sampling`. Training metrics
+    are exact, hence not private.
+
+    Args:
+        model: Any `keras.Model`: Sequential, functional or subclassed.
+        objective: A `keras_secure.objectives.Objective`; the compiled loss if None.
+        **kwargs: Further arguments of `keras.Model`, such as `name`.
+
+    Raises:
+        InputError: if `model` is not a Keras model or is already a `SecureModel`.
+
+    Example:
+
+    >>> import keras
+    >>> import keras_secure as ks
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, activation="softmax")])
+    >>> pgd = ks.attacks.PGD(epsilon=0.1, steps=3)
+    >>> secure = ks.SecureModel(model, objective=ks.objectives.AdversarialTraining(pgd))
+    >>> secure.compile("adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    >>> history = secure.fit(keras.random.uniform((32, 4)), [0, 1] * 16, verbose=0)
+    >>> sorted(history.history)
+    ['accuracy', 'loss']
+    """
+
+    def __init__(self, model, objective=None, **kwargs):
+        if not isinstance(model, keras.Model):
+            raise InputError(
+                f"SecureModel wraps a keras.Model, but got {type(model).__name__}. Build a model "
+                "first, for example with keras.Sequential."
+            )
+        if isinstance(model, SecureModel):
+            raise InputError("The model is already a SecureModel; wrap its inner `.model` instead.")
+        if objective is not None and not isinstance(objective, Objective):
+            raise InputError(
+                f"objective is a {type(objective).__name__}; give one of "
+                "keras_secure.objectives, or None for the compiled loss."
+            )
+        super().__init__(**kwargs)
+        self.model = model
+        self.objective = objective or Standard()
+        self._clipping = None
+        self._per_example_loss = None
+        self._metrics_are_weighted = True
+
+    def call(self, inputs, training=None):
+        """Calls the wrapped model."""
+        return self.model(inputs, training=training)
+
+    def build(self, input_shape):
+        """Builds the wrapped model."""
+        if not self.model.built:
+            self.model.build(input_shape)
+        self.built = True
+
+    @property
+    def output_names(self):
+        """Names of the wrapped model's outputs, or None."""
+        return getattr(self.model, "output_names", None)
+
+    @property
+    def is_private(self):
+        """Whether the model is compiled for differential privacy."""
+        return isinstance(getattr(self, "optimizer", None), DPOptimizer)
+
+    def compile(
+        self,
+        optimizer="rmsprop",
+        loss=None,
+        loss_weights=None,
+        metrics=None,
+        weighted_metrics=None,
+        run_eagerly=False,
+        steps_per_execution=1,
+        jit_compile="auto",
+        auto_scale_loss=True,
+    ):
+        """Compiles as `keras.Model.compile` does.
+
+        `jit_compile="auto"` uses XLA on GPU and TPU; on CPU it slows convolutions down and is left
+        off. Compiling anew with another `DPOptimizer` carries the ledger over.
+
+        Raises:
+            PrivacyError: if both `metrics` and `weighted_metrics` are given with a `DPOptimizer`,
+                or a private model is compiled without one.
+        """
+        previous = self.optimizer if self.is_private else None
+        optimizer = keras.optimizers.get(optimizer)
+        private = isinstance(optimizer, DPOptimizer)
+        if not private and hasattr(optimizer, "inner_optimizer"):
+            inner = optimizer.inner_optimizer
+            if isinstance(inner, DPOptimizer):
+                raise PrivacyError(
+                    f"The DPOptimizer is inside a {type(optimizer).__name__}, which hides it. "
+                    "Compile with the DPOptimizer itself."
+                )
+        if previous is not None and previous.executed_steps:
+            if not private:
+                raise PrivacyError(
+                    f"{previous.executed_steps} private steps were executed on this model; further "
+                    "steps without privacy would void them. Compile with a DPOptimizer, or, if the "
+                    "new data is public, wrap the inner model in a new SecureModel."
+                )
+            optimizer.inherit_ledger(previous)
+        self._metrics_are_weighted = True
+        if private:
+            if metrics is not None and weighted_metrics is not None:
+                raise PrivacyError(
+                    "Private batches are padded, and only one kind of metric can leave the padding "
+                    "out. Give either `metrics` or `weighted_metrics`."
+                )
+            if metrics is not None:
+                # As weights, these metrics receive the mask that leaves padding out.
+                metrics, weighted_metrics = None, metrics
+                self._metrics_are_weighted = False
+            self._clipping = PerExampleClipping(self.model)
+        if jit_compile == "auto":
+            jit_compile = not run_eagerly and backend.has_accelerator()
+        super().compile(
+            optimizer=optimizer,
+            loss=loss,
+            loss_weights=loss_weights,
+            metrics=metrics,
+            weighted_metrics=weighted_metrics,
+            run_eagerly=run_eagerly,
+            steps_per_execution=steps_per_execution,
+            jit_compile=jit_compile,
+            auto_scale_loss=auto_scale_loss and not private,
+        )
+        self._per_example_loss = (
+            None if loss is None else PerExampleLoss(loss, loss_weights, self.output_names)
+        )
+
+    def fit(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        epochs=1,
+        verbose="auto",
+        callbacks=None,
+        validation_split=0.0,
+        validation_data=None,
+        shuffle=True,
+        class_weight=None,
+        sample_weight=None,
+        initial_epoch=0,
+        steps_per_epoch=None,
+        validation_steps=None,
+        validation_batch_size=None,
+        validation_freq=1,
+    ):
+        """Trains as `keras.Model.fit` does; see the class for what a `DPOptimizer` changes.
+
+        Raises:
+            PrivacyError: where the privacy guarantee would not hold.
+        """
+        if self._per_example_loss is None:
+            raise InputError("Compile the SecureModel with a loss before fit.")
+        if self.is_private:
+            backend.check_distribution(self.distribute_strategy)
+            if is_arrays(x):
+                data = PrivateArrays(x, y, sample_weight, class_weight)
+                if validation_split and validation_data is None:
+                    data, validation_data = data.split(validation_split)
+                batch_size = batch_size or 32
+                steps_per_epoch = steps_per_epoch or math.ceil(data.num_examples / batch_size)
+                validation_batch_size = validation_batch_size or batch_size
+                x = self._begin_arrays(data, batch_size)
+                y = sample_weight = class_weight = batch_size = None
+            else:
+                self._begin_unsampled(first_batch(x))
+            shuffle = False
+            validation_split = 0.0
+        return super().fit(
+            x=x,
+            y=y,
+            batch_size=batch_size,
+            epochs=epochs,
+            verbose=verbose,
+            callbacks=callbacks,
+            validation_split=validation_split,
+            validation_data=validation_data,
+            shuffle=shuffle,
+            class_weight=class_weight,
+            sample_weight=sample_weight,
+            initial_epoch=initial_epoch,
+            steps_per_epoch=steps_per_epoch,
+            validation_steps=validation_steps,
+            validation_batch_size=validation_batch_size,
+            validation_freq=validation_freq,
+        )
+
+    def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
+        """Takes one step; under a `DPOptimizer` it is accounted without amplification."""
+        if self.is_private:
+            self._begin_unsampled((x, y, sample_weight))
+        return super().train_on_batch(
+            x, y, sample_weight=sample_weight, class_weight=class_weight, return_dict=return_dict
+        )
+
+    def train_step(self, data):
+        """One step: attack, per-example losses, update (clipped and noised if private)."""
+        x, y, sample_weight, mask = _unpack(data)
+        loss = self._per_example_loss
+        perturbed = self.objective.perturb(self.model, x, y, loss)
+
+        def per_example():
+            return self.objective(self.model, x, y, perturbed, loss, sample_weight)
+
+        if not self.is_private:
+            value, y_pred = self._ordinary_update(per_example)
+            size = ops.shape(tree.flatten(x)[0])[0]
+            self._update_loss_metric(value, size)
+            return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+        losses, y_pred = self._private_update(per_example, x, mask)
+        self._update_loss_metric(losses, mask)
+        weights = mask if not self._metrics_are_weighted else sample_weight
+        if self._metrics_are_weighted and mask is not None:
+            factor = ops.cast(mask, "float32")
+            weights = factor if sample_weight is None else sample_weight * factor
+        return self.compute_metrics(x, y, y_pred, sample_weight=weights)
+
+    def test_step(self, data):
+        """One evaluation step, with the compiled loss on the inputs as they are."""
+        if self._metrics_are_weighted:
+            return super().test_step(data)
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        y_pred = self(x, training=False)
+        value = self.compute_loss(x, y, y_pred, sample_weight, training=False)
+        self._update_loss_metric(value, ops.shape(tree.flatten(x)[0])[0])
+        return self.compute_metrics(x, y, y_pred, sample_weight=None)
+
+    def _ordinary_update(self, per_example):
+        variables = self.model.trainable_variables
+        replicas = backend.replica_count()
+
+        def objective():
+            losses, y_pred = per_example()
+            value = self._per_example_loss.reduce(losses)
+            for penalty in self.model.losses:
+                value = value + ops.cast(penalty, value.dtype)
+            return self.optimizer.scale_loss(value / replicas), (value, y_pred)
+
+        _, (value, y_pred), gradients = backend.gradients(objective, lambda: variables)
+        self.optimizer.apply(gradients, variables)
+        return value, y_pred
+
+    def _private_update(self, per_example, x, mask):
+        if self.optimizer.ledger.current is None:
+            raise PrivacyError(
+                "A private step was called outside fit and train_on_batch, so its sampling is "
+                "unknown. Train with SecureModel.fit."
+            )
+        size = tree.flatten(x)[0].shape[0]
+        half = any(layer.compute_dtype == "float16" for layer in self.model._flatten_layers())
+        clipped, losses, y_pred = self._clipping.clipped_sum(
+            per_example,
+            l2_norm_clip=self.optimizer.l2_norm_clip,
+            batch_size=ops.shape(tree.flatten(x)[0])[0] if size is None else size,
+            example_mask=mask,
+            loss_scale=_FLOAT16_LOSS_SCALE if half else 1.0,
+        )
+        variables = self.model.trainable_variables
+        self.optimizer.apply_clipped(clipped, variables, self._penalty_gradients(variables))
+        return losses, y_pred
+
+    def _penalty_gradients(self, variables):
+        """Gradients of the weight regularizers, which see no data."""
+        if all(variable.regularizer is None for variable in variables):
+            return None
+
+        def penalty():
+            total = 0.0
+            for variable in variables:
+                if variable.regularizer is not None:
+                    total = total + ops.cast(variable.regularizer(variable), "float32")
+            return total, None
+
+        _, _, gradients = backend.gradients(penalty, lambda: variables)
+        return [
+            ops.zeros(v.shape, "float32") if g is None else ops.cast(g, "float32")
+            for v, g in zip(variables, gradients, strict=True)
+        ]
+
+    def _begin_arrays(self, data, batch_size):
+        batches = data.batches(batch_size, self.optimizer.seed)
+        parts = data.parts
+        self._prepare_private(parts["x"], parts.get("y"), parts.get("sample_weight"))
+        divisor = self.optimizer.expected_batch_size or batch_size
+        self.optimizer.begin_phase(batches.sampling, divisor)
+        return backend.batch_stream(lambda: iter(batches), next(iter(batches)))
+
+    def _begin_unsampled(self, batch):
+        if self.optimizer.expected_batch_size is None:
+            raise PrivacyError(
+                "The noisy sum must be divided by a fixed number, since the realised batch size is "
+                "private. Give DPOptimizer(expected_batch_size=...), or train on arrays with fit."
+            )
+        sampling = self.optimizer.sampling or UnstatedSampling()
+        current = self.optimizer.ledger.current
+        if current is None or current.sampling != sampling:
+            self._prepare_private(*batch)
+            self.optimizer.begin_phase(sampling, self.optimizer.expected_batch_size)
+
+    def _prepare_private(self, x, y, sample_weight):
+        """Builds everything and refuses models that cannot be private, on three examples."""
+        x, y, sample_weight = tree.map_structure(
+            lambda leaf: None if leaf is None else ops.convert_to_tensor(leaf[:3]),
+            (x, y, sample_weight),
+        )
+        y_pred = self(x, training=False)
+        check_model(self.model, x)
+        loss = self._per_example_loss
+
+        def per_example():
+            return self.objective(self.model, x, y, perturbed, loss, sample_weight)
+
+        perturbed = self.objective.perturb(self.model, x, y, loss)
+        self._clipping.verify(per_example, batch_size=len(tree.flatten(x)[0]))
+        # Keras builds metrics from the first batch, but cannot read the structure of ours.
+        self.compute_loss(x, y, y_pred, sample_weight, training=False)
+        self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+        self.reset_metrics()
+
+    def _update_loss_metric(self, value, sample_weight):
+        for metric in self.metrics:
+            if metric.name == "loss":
+                metric.update_state(value, sample_weight=sample_weight)
+
+    def get_config(self):
+        """Returns the wrapped model and the objective."""
+        return {
+            "model": keras.saving.serialize_keras_object(self.model),
+            "objective": keras.saving.serialize_keras_object(self.objective),
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """Rebuilds the wrapper and the model inside."""
+        config = dict(config)
+        for part in ("model", "objective"):
+            config[part] = keras.saving.deserialize_keras_object(
+                config[part], custom_objects=custom_objects
+            )
+        return cls(**config)
+
+    def get_compile_config(self):
+        """Returns what `compile` was given."""
+        config = super().get_compile_config()
+        if config and not self._metrics_are_weighted:
+            config["metrics"], config["weighted_metrics"] = config["weighted_metrics"], None
+        return config
+
+    def compile_from_config(self, config):
+        """Compiles as the saved model was, so that optimizer state and ledger can be restored."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.built:
+            self.optimizer.build(self.model.trainable_variables)
+
+
+def _unpack(data):
+    if isinstance(data, dict) and "mask" in data and "x" in data:
+        return data["x"], data.get("y"), data.get("sample_weight"), data["mask"]
+    return (*keras.utils.unpack_x_y_sample_weight(data), None)
