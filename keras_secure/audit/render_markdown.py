@@ -1,5 +1,6 @@
 """An audit as Markdown, for reviews and release notes."""
 
+import html
 import re
 
 from keras_secure.audit.chapters import Table, chapters
@@ -47,4 +48,4 @@ def _table(table: Table, figures: str) -> list[str]:
 def _plain(text: str) -> str:
     """Text that means itself: names from data files must not become markup or break a table."""
     flat = " ".join(str(text).split())
-    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", flat).replace("&", "&amp;")
+    return re.sub(r"([\\`*_\[\]|#$])", r"\\\1", html.escape(flat, quote=False))

@@ -1,0 +1,94 @@
+"""Sample measurements for the tests of the audit room."""
+
+import numpy as np
+
+from keras_secure.audit import AuditReport, binomial_interval, threshold_membership_attack
+
+EPSILONS = (0.0, 0.05, 0.1, 0.2)
+
+
+def curve(*accuracies, trials=400):
+    """A robustness curve over `EPSILONS` with exact intervals."""
+    points = []
+    for epsilon, accuracy in zip(EPSILONS, accuracies, strict=False):
+        low, high = binomial_interval(round(accuracy * trials), trials)
+        points.append({"epsilon": epsilon, "accuracy": accuracy, "low": low, "high": high})
+    return points
+
+
+def leakage(shift, members=600, others=300, seed=0):
+    """The membership report of exponential losses, with non-members `shift` above."""
+    generator = np.random.default_rng(seed)
+    return threshold_membership_attack(
+        generator.exponential(1.0, members), generator.exponential(1.0, others) + shift
+    )
+
+
+def full_report(**changes):
+    """An audit with every section."""
+    generator = np.random.default_rng(0)
+    originals = generator.uniform(size=(3, 8, 8, 1))
+    sections = {
+        "title": "Security audit",
+        "data": {"name": "digits", "num_train": 1437, "num_test": 360, "shape": (8, 8, 1)},
+        "models": {
+            "plain": {"accuracy": 0.98, "low": 0.96, "high": 0.99, "training_seconds": 6.0},
+            "robust": {"accuracy": 0.97, "low": 0.95, "high": 0.98, "training_seconds": 35.0},
+            "private": {"accuracy": 0.91, "low": 0.88, "high": 0.94, "num_parameters": 1234},
+        },
+        "robustness": {
+            "attack": "PGD, 50 steps",
+            "norm": "linf",
+            "num_examples": 400,
+            "curves": {
+                "plain": curve(0.98, 0.6, 0.1, 0.0),
+                "robust": curve(0.97, 0.9, 0.8, 0.6),
+                "private": curve(0.91, 0.5, 0.12, 0.0),
+            },
+        },
+        "privacy": {
+            "model": "private",
+            "epsilon": 2.9,
+            "target_epsilon": 3.0,
+            "target_delta": 1e-4,
+            "noise_multiplier": 1.1,
+            "num_train": 1437,
+            "sampling": "Poisson",
+            "burn_down": [{"step": step, "epsilon": 0.29 * step} for step in range(1, 11)],
+            "exact_metrics": ["loss", "accuracy"],
+        },
+        "membership": {"plain": leakage(0.5), "robust": leakage(0.1), "private": leakage(0.0)},
+        "watermark": {
+            "bits": 64,
+            "ber": 0.0,
+            "p_value": 5.4e-20,
+            "layer": "conv",
+            "model": "robust",
+        },
+        "integrity": {
+            "verified": True,
+            "files": ["saved_model.pb", "variables/variables.index"],
+            "key_fingerprint": "9f2c",
+            "tamper": {"file": "saved_model.pb", "detected": True, "named": "saved_model.pb"},
+        },
+        "serving": {
+            "max_difference": 3e-7,
+            "nan_handled": True,
+            "out_of_range_handled": True,
+            "guards": ["InputGuard"],
+        },
+        "adversarial_examples": [
+            {
+                "original": original,
+                "adversarial": np.clip(original + 0.1, 0, 1),
+                "label": np.int32(index),
+                "before": {"plain": index, "robust": index},
+                "after": {"plain": 9, "robust": index},
+            }
+            for index, original in enumerate(originals)
+        ],
+        "timings": {"training": 41.0, "attacks": 20.5},
+        "created": "2026-01-02T03:04:05+00:00",
+        "environment": {"python": "3.11", "keras": "3.15"},
+    }
+    return AuditReport(**{**sections, **changes})
