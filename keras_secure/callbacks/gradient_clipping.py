@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from keras_secure.errors import InputError, PrivacyError
+from keras_secure.errors import InputError
 from keras_secure.optimizers.clipping_optimizer import ClippingOptimizer
 from keras_secure.optimizers.clipping_rule import check_rule
 
@@ -100,13 +100,6 @@ class GradientClipping(keras.callbacks.Callback):
                 f"The model was compiled with a ClippingOptimizer (mode={optimizer.mode!r}), which "
                 "clips already. Leave out GradientClipping, or compile with "
                 f"{type(optimizer.inner_optimizer).__name__} itself."
-            )
-        if hasattr(optimizer, "apply_clipped"):
-            raise PrivacyError(
-                f"GradientClipping refused to work on {type(optimizer).__name__}: under "
-                "differential privacy each example's gradient is clipped before noise is added, "
-                "and a second clip would act on the noise. Set `l2_norm_clip` of the optimizer "
-                "and leave out the callback."
             )
         # A function of the step sets the threshold before each batch; until then any number does.
         threshold = self.threshold if self._host_schedule is None else 0.0

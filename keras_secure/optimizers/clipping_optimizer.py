@@ -3,7 +3,7 @@
 import keras
 
 from keras_secure import backend
-from keras_secure.errors import InputError
+from keras_secure.errors import InputError, PrivacyError
 from keras_secure.optimizers.clipping_rule import check_rule
 from keras_secure.optimizers.gradient_norm import clip_scale, exceeds, overflow_free_norm
 from keras_secure.registration import component
@@ -43,6 +43,7 @@ class ClippingOptimizer(keras.optimizers.Optimizer):
 
     Raises:
         InputError: If an argument is out of its range, or if `inner_optimizer` clips already.
+        PrivacyError: If `inner_optimizer` is differentially private.
 
     Example:
 
@@ -70,6 +71,13 @@ class ClippingOptimizer(keras.optimizers.Optimizer):
     ):
         super().__init__(learning_rate=0.0, name=name or inner_optimizer.name)
         check_rule(mode, threshold, percentile, window)
+        if hasattr(inner_optimizer, "apply_clipped"):
+            raise PrivacyError(
+                f"Gradient clipping refused to wrap {type(inner_optimizer).__name__}: under "
+                "differential privacy each example's gradient is clipped before noise is added, "
+                "and a second clip would act on the noise. Set `l2_norm_clip` of the optimizer "
+                "and leave out the clip (GradientClipping or ClippingOptimizer)."
+            )
         for option in ("clipnorm", "clipvalue", "global_clipnorm"):
             if getattr(inner_optimizer, option, None) is not None:
                 raise InputError(

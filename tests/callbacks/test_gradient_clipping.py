@@ -8,7 +8,9 @@ from harness_callbacks import run_callback_harness, small_model
 
 from keras_secure.callbacks.gradient_clipping import GradientClipping
 from keras_secure.errors import InputError, PrivacyError
+from keras_secure.optimizers import DPOptimizer
 from keras_secure.optimizers.clipping_optimizer import ClippingOptimizer
+from keras_secure.training import SecureModel
 
 LOGS = ("clip_threshold", "clipped_fraction", "gradient_norm")
 RNG = np.random.default_rng(0)
@@ -357,14 +359,12 @@ def test_a_model_compiled_with_the_wrapper_is_refused_and_keeps_it():
 
 
 def test_a_private_optimizer_is_refused():
-    class Private(keras.optimizers.SGD):
-        def apply_clipped(self, clipped_sum):
-            raise NotImplementedError
-
-    model = linear(Private(0.1))
-    with pytest.raises(PrivacyError, match="l2_norm_clip"):
-        fit(model, GradientClipping(threshold=1.0))
-    assert isinstance(model.optimizer, Private)
+    private = DPOptimizer(keras.optimizers.SGD(0.1), l2_norm_clip=1.0, noise_multiplier=1.0)
+    for model in (linear(private), SecureModel(linear())):
+        model.compile(private, loss="mse")
+        with pytest.raises(PrivacyError, match="l2_norm_clip"):
+            fit(model, GradientClipping(threshold=1.0))
+        assert model.optimizer is private
 
 
 def test_wrong_arguments_are_refused_when_it_is_made():
@@ -377,21 +377,14 @@ def test_wrong_arguments_are_refused_when_it_is_made():
             GradientClipping(**arguments)
 
 
-def test_works_on_a_model_with_a_train_step_of_its_own():
-    class Own(keras.Model):
-        def __init__(self, model):
-            super().__init__()
-            self.model = model
-
-        def call(self, inputs):
-            return self.model(inputs)
-
-    wrapped = Own(linear())
-    wrapped.compile(keras.optimizers.SGD(0.1), loss="mse")
+def test_works_on_a_secure_model():
+    secure = SecureModel(linear())
+    secure.compile(keras.optimizers.SGD(0.1), loss="mse")
     by_keras = linear(keras.optimizers.SGD(0.1, clipnorm=0.3))
-    fit(wrapped, GradientClipping("norm", 0.3))
+    history = fit(secure, GradientClipping("norm", 0.3))
     fit(by_keras)
-    assert_same_weights(wrapped.model, by_keras)
+    assert_same_weights(secure.model, by_keras)
+    assert history["clipped_fraction"] == [1.0, 1.0]
 
 
 def test_an_exported_model_is_free_of_it(tmp_path, digits):
