@@ -59,7 +59,9 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 .table td:last-child, .table thead th:last-child { padding-right: 0; }
 .table thead th { color: var(--soft); font-weight: 600; font-size: .82rem; vertical-align: bottom;
   border-bottom: 2px solid var(--line); }
-.table tbody th { font-weight: 600; overflow-wrap: anywhere; }
+.table tbody th { font-weight: 600; max-width: 20rem; overflow-wrap: break-word; }
+.table:not(.facts) td { white-space: nowrap; }
+.interval { white-space: nowrap; color: var(--soft); }
 .facts th { width: 16rem; font-weight: 500 !important; color: var(--soft); }
 .facts td { text-align: left; overflow-wrap: anywhere; }
 .notes { color: var(--soft); font-size: .9rem; margin-top: .75rem; }
@@ -96,7 +98,10 @@ footer { margin-top: 3rem; padding-top: 1rem; border-top: 1px solid var(--line);
   main { max-width: none; padding: 0; }
   nav { display: none; }
   section { margin-top: 1.5rem; }
-  h2, .lead { break-after: avoid; }
-  tr { break-inside: avoid; }
+  h2, .lead { break-after: avoid; break-inside: avoid; }
+  tr, .facts, .pictures { break-inside: avoid; }
+  .table { font-size: 8.5pt; }
+  .table th, .table td { padding: .3rem .4rem; }
+  .table:not(.facts) td { white-space: normal; }
   .scroll { overflow: visible; }
 }"""

@@ -1,6 +1,7 @@
 """An audit as one self-contained page: no script, no outside resource, fit to mail and print."""
 
 import html
+import re
 
 from keras_secure.audit import plots
 from keras_secure.audit.chapters import Chapter, Table, chapters, model_names
@@ -118,7 +119,7 @@ def _table(table: Table) -> str:
     head = "" if facts else f"<thead><tr>{head}</tr></thead>\n"
     rows = "".join(
         f'<tr><th scope="row">{_text(row[0])}</th>'
-        + "".join(f"<td>{_text(cell)}</td>" for cell in row[1:])
+        + "".join(f"<td>{_unbroken(cell)}</td>" for cell in row[1:])
         + "</tr>\n"
         for row in table.rows
     )
@@ -126,6 +127,11 @@ def _table(table: Table) -> str:
         f'<div class="scroll"><table class="table{facts}">{head}<tbody>\n{rows}</tbody></table>'
         f"</div>\n"
     )
+
+
+def _unbroken(cell: str) -> str:
+    """A figure and its interval: on narrow paper the line breaks between them, not inside."""
+    return re.sub(r"\([^()]* to [^()]*\)", r'<span class="interval">\g<0></span>', _text(cell))
 
 
 def _figure(drawing: str, legend: str = "", caption: str = "") -> str:

@@ -15,7 +15,7 @@ def judge_integrity(integrity: IntegritySection) -> list[Finding]:
     """
     files = list(integrity.get("files", []))
     evidence = {"files": len(files), "key_fingerprint": integrity.get("key_fingerprint", "")}
-    count = f" over {len(files)} files" if files else ""
+    count = f" over {len(files)} file{'s' if len(files) > 1 else ''}" if files else ""
     if integrity["verified"]:
         statement = f"The signature{count} verifies."
         findings = [Finding("integrity.signature", "ok", statement, evidence)]
