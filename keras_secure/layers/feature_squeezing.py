@@ -3,6 +3,7 @@
 import keras
 
 from keras_secure.errors import InputError
+from keras_secure.layers.bounds import checked_bounds
 from keras_secure.registration import component
 
 GRADIENTS = ("straight_through", "exact")
@@ -53,19 +54,13 @@ class FeatureSqueezing(keras.layers.Layer):
                 f"FeatureSqueezing got bit_depth={bit_depth!r}; expected an int from 1 to 16. "
                 "Images with 256 levels have a bit depth of 8, so smaller values squeeze them."
             )
-        low, high = map(float, bounds)
-        if not float("-inf") < low < high < float("inf"):
-            raise InputError(
-                f"FeatureSqueezing got bounds={bounds!r}; expected finite numbers (low, high) with "
-                "low < high, the range of the inputs."
-            )
         if gradient not in GRADIENTS:
             raise InputError(
                 f"FeatureSqueezing got gradient={gradient!r}; expected one of "
                 f"{', '.join(map(repr, GRADIENTS))}."
             )
         self.bit_depth = int(bit_depth)
-        self.bounds = (low, high)
+        self.bounds = checked_bounds("FeatureSqueezing", bounds)
         self.gradient = gradient
         self.supports_masking = True
 

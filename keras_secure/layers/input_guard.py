@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from keras_secure.errors import InputError
+from keras_secure.layers.bounds import checked_bounds
 from keras_secure.registration import component
 
 ON_VIOLATION = ("clip", "reject")
@@ -57,12 +58,6 @@ class InputGuard(keras.layers.Layer):
     def __init__(self, bounds=(0.0, 1.0), on_violation="clip", tolerance=1e-6, **kwargs):
         # The guard must see what the client sent, before a lower precision makes it infinite.
         super().__init__(autocast=False, **kwargs)
-        low, high = (bound if isinstance(bound, int) else float(bound) for bound in bounds)
-        if not -math.inf < low < high < math.inf:
-            raise InputError(
-                f"InputGuard got bounds={bounds!r}; expected finite numbers (low, high) with "
-                "low < high, the range of valid inputs."
-            )
         if on_violation not in ON_VIOLATION:
             raise InputError(
                 f"InputGuard got on_violation={on_violation!r}; expected one of "
@@ -72,7 +67,7 @@ class InputGuard(keras.layers.Layer):
             raise InputError(
                 f"InputGuard got tolerance={tolerance!r}; expected a finite number, at least 0."
             )
-        self.bounds = (low, high)
+        self.bounds = checked_bounds("InputGuard", bounds)
         self.on_violation = on_violation
         self.tolerance = float(tolerance)
         self.supports_masking = True

@@ -44,7 +44,7 @@ class LaplaceNoise(RandomNoise):
 
     Reference:
         Teng, Lee and Yuan 2020, l1 Adversarial Robustness Certificates: a Randomized Smoothing
-        Approach, section 3.
+        Approach.
     """
 
     def __init__(self, scale, active="training", bounds=None, seed=None, **kwargs):

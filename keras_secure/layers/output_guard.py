@@ -63,7 +63,9 @@ class OutputGuard(keras.layers.Layer):
                 f"OutputGuard got round_to={round_to!r}; expected None or a number of decimal "
                 "places from 0 to 6."
             )
-        if top_k is not None and (isinstance(top_k, bool) or int(top_k) != top_k or top_k < 1):
+        if top_k is not None and (
+            isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1
+        ):
             raise InputError(
                 f"OutputGuard got top_k={top_k!r}; expected None or an int of at least 1."
             )

@@ -3,6 +3,7 @@
 import keras
 
 from keras_secure.errors import InputError
+from keras_secure.layers.bounds import checked_bounds
 
 ACTIVE = ("training", "inference", "always")
 
@@ -33,7 +34,7 @@ class RandomNoise(keras.layers.Layer):
                 f"{', '.join(map(repr, ACTIVE))}: the calls in which noise is added."
             )
         self.active = active
-        self.bounds = None if bounds is None else self._checked_bounds(bounds)
+        self.bounds = None if bounds is None else checked_bounds(type(self).__name__, bounds)
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.supports_masking = True
@@ -82,16 +83,3 @@ class RandomNoise(keras.layers.Layer):
                 "least 0, in units of the inputs."
             )
         return scale
-
-    def _checked_bounds(self, bounds):
-        """Returns a (low, high) pair of floats, or refuses it."""
-        try:
-            low, high = (float(bound) for bound in bounds)
-        except (TypeError, ValueError):
-            low = high = float("nan")
-        if not low < high:
-            raise InputError(
-                f"{type(self).__name__} got bounds={bounds!r}; expected None or a pair (low, high) "
-                "of numbers with low < high, the range that inputs may have."
-            )
-        return (low, high)

@@ -88,6 +88,7 @@ def test_bytes_are_squeezed_too():
         ({"bit_depth": 2.5}, "from 1 to 16"),
         ({"bit_depth": True}, "from 1 to 16"),
         ({"bit_depth": 2, "bounds": (1, 1)}, "low < high"),
+        ({"bit_depth": 2, "bounds": None}, "pair"),
         ({"bit_depth": 2, "bounds": (0, float("inf"))}, "finite"),
         ({"bit_depth": 2, "gradient": "none"}, "straight_through"),
     ],

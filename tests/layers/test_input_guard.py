@@ -134,6 +134,7 @@ def test_violations_in_a_compiled_graph():
     ("wrong", "message"),
     [
         ({"bounds": (1, 0)}, "low < high"),
+        ({"bounds": 3}, "pair"),
         ({"bounds": (0, float("inf"))}, "finite"),
         ({"bounds": (float("nan"), 1)}, "finite"),
         ({"on_violation": "raise"}, "'clip', 'reject'"),

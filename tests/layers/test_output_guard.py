@@ -138,6 +138,7 @@ def test_half_precision_inputs_are_returned_in_float32():
         ({"round_to": 7}, "from 0 to 6"),
         ({"round_to": 1.5}, "from 0 to 6"),
         ({"top_k": 0}, "at least 1"),
+        ({"top_k": 2.5}, "at least 1"),
         ({"labels_only": True, "round_to": 2}, "Leave both out"),
     ],
 )
