@@ -1,6 +1,7 @@
 """An audit as one self-contained page: no script, no outside resource, fit to mail and print."""
 
 import html
+import math
 import re
 
 from keras_secure.audit import plots
@@ -166,7 +167,10 @@ def _robustness(report) -> str:
 
 
 def _privacy(report) -> str:
-    burn_down = report.privacy.get("burn_down")
+    # Without noise epsilon is infinite, and there is no curve to draw.
+    burn_down = [
+        spent for spent in report.privacy.get("burn_down", []) if math.isfinite(spent["epsilon"])
+    ]
     if not burn_down:
         return ""
     names, name = model_names(report), report.privacy.get("model")

@@ -1,3 +1,4 @@
+import math
 import re
 from html.parser import HTMLParser
 
@@ -156,6 +157,16 @@ def test_every_section_alone_can_be_rendered():
         Page(render_html(alone))
         assert render_markdown(alone).count("## ") >= 2
     Page(render_html(AuditReport()))
+
+
+@pytest.mark.parametrize("spent", [math.inf, math.nan])
+def test_a_run_without_privacy_can_be_reported(spent):
+    privacy = {"epsilon": spent, "target_delta": 1e-5, "target_epsilon": 3.0}
+    report = AuditReport(privacy={**privacy, "burn_down": [{"step": 1, "epsilon": spent}]})
+    page = render_html(report)
+    assert "The run is not private" in page
+    assert "<svg" not in page
+    assert "The run is not private" in render_markdown(report)
 
 
 @pytest.mark.parametrize("shape", [(5, 6), (5, 6, 1), (5, 6, 3)])
