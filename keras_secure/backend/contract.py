@@ -69,6 +69,14 @@ class Backend(Protocol):
         """Whether `tensor` can be used here, rather than only inside an inner loop or branch."""
 
     @staticmethod
+    def normal(size: int, stddev: Any, key: Any, counter: Any) -> Any:
+        """Draws `size` float32 normal values as a pure function of `key` and `counter`.
+
+        `key` is an int64 tensor of shape (2,), `counter` an int64 scalar: the same pair gives the
+        same noise on every replica, and no two pairs share a stream.
+        """
+
+    @staticmethod
     def per_example_map(function: Callable[[Any], Any], elements: Any) -> Any:
         """Maps `function` over the first axis of nested `elements`, vectorized."""
 
@@ -81,14 +89,6 @@ class Backend(Protocol):
         path: str, functions: dict[str, Callable], signatures: dict[str, Any], model: Any
     ) -> None:
         """Writes a SavedModel that runs on TensorFlow alone (not traceable)."""
-
-    @staticmethod
-    def standard_normal(shape: Sequence[int], key: Any, counter: Any) -> Any:
-        """Draws float32 standard normal noise as a pure function of `key` and `counter`.
-
-        `key` is an int64 tensor of shape (2,), `counter` an int64 scalar: the same pair gives the
-        same noise on every replica, and no two pairs share a stream.
-        """
 
     @staticmethod
     def state_variable(value: Any) -> Any:

@@ -170,18 +170,15 @@ class DPOptimizer(keras.optimizers.Optimizer):
         step = ops.convert_to_tensor(self.private_steps)
         allowed = step < self._step_limit.value
         sums = backend.all_reduce_sum(clipped.values)
-        noise = self._noise.normal([tuple(value.shape) for value in sums], step)
-        scale = self.noise_multiplier * self.l2_norm_clip
-        # Beyond the budget nothing of the data is released: the gradient is zero.
-        gradients = [
-            ops.where(allowed, (value + scale * draw) / self._divisor.value, 0.0)
-            for value, draw in zip(sums, noise, strict=True)
-        ]
-        if penalties is not None:
-            gradients = [g + p for g, p in zip(gradients, penalties, strict=True)]
-        # Keras sums gradients over replicas, and each of them holds the whole already.
+        # Beyond the budget nothing of the data is released: the gradient is zero. Keras sums
+        # gradients over replicas, each of which holds the whole sum already.
         replicas = backend.replica_count()
-        gradients = [gradient / replicas for gradient in gradients]
+        factor = ops.where(allowed, 1.0 / (self._divisor.value * replicas), 0.0)
+        stddev = self.noise_multiplier * self.l2_norm_clip * factor
+        noise = self._noise.normal([tuple(value.shape) for value in sums], stddev, step)
+        gradients = [value * factor + draw for value, draw in zip(sums, noise, strict=True)]
+        if penalties is not None:
+            gradients = [g + p / replicas for g, p in zip(gradients, penalties, strict=True)]
         self.inner_optimizer.apply(gradients, trainable_variables)
         self.private_steps.assign_add(ops.cast(allowed, "int64"))
 

@@ -46,13 +46,13 @@ class Materialized(Contribution):
 class OuterProducts(Contribution):
     """Gradients that are sums over positions of outer products of inputs and output gradients.
 
-    The gradient of example b is `G[g, i, o] = sum_t inputs[b, t, g, i] * grads[b, t, g, o]`. Its
+    The gradient of example b is `G[g, i, o] = sum_t inputs[b, g, t, i] * grads[b, g, t, o]`. Its
     norm follows from two Gram matrices (the ghost norm) or from `G` itself, whichever takes less
     arithmetic; for one position it is the product of two vector norms.
 
     Args:
-        inputs: Shape (batch, positions, groups, inputs), float32.
-        grads: Shape (batch, positions, groups, outputs), float32.
+        inputs: Shape (batch, groups, positions, inputs), float32.
+        grads: Shape (batch, groups, positions, outputs), float32.
         finish: Maps a (groups, inputs, outputs) tensor to the variable's shape.
 
     Reference: Goodfellow 2015 (arXiv 1510.01799); Li et al. 2021 (arXiv 2110.05679) section 4;
@@ -64,7 +64,7 @@ class OuterProducts(Contribution):
         self.full = None
 
     def squared_norms(self):
-        positions, _, width_in = self.inputs.shape[1:]
+        positions, width_in = self.inputs.shape[2:]
         width_out = self.grads.shape[-1]
         if positions == 1:
             products = ops.sum(ops.square(self.inputs), axis=-1) * ops.sum(
@@ -72,13 +72,11 @@ class OuterProducts(Contribution):
             )
             return ops.sum(products, axis=(1, 2))
         if positions is not None and positions * (width_in + width_out) < width_in * width_out:
-            left, right = self._groups_first(self.inputs), self._groups_first(self.grads)
-            gram = ops.matmul(left, ops.swapaxes(left, -1, -2)) * ops.matmul(
-                right, ops.swapaxes(right, -1, -2)
+            gram = ops.einsum("bgti,bgsi->bgts", self.inputs, self.inputs) * ops.einsum(
+                "bgto,bgso->bgts", self.grads, self.grads
             )
             return ops.sum(gram, axis=(1, 2, 3))
-        left, right = self._groups_first(self.inputs), self._groups_first(self.grads)
-        self.full = Materialized(ops.matmul(ops.swapaxes(left, -1, -2), right))
+        self.full = Materialized(ops.einsum("bgti,bgto->bgio", self.inputs, self.grads))
         return self.full.squared_norms()
 
     def weighted_sum(self, weights):
@@ -87,16 +85,15 @@ class OuterProducts(Contribution):
         column = ops.reshape(weights, (-1, 1, 1, 1))
         scaled = ops.where(column > 0, self.grads * column, 0.0)
         inputs = ops.where(column > 0, self.inputs, 0.0)
-        groups = self.inputs.shape[2]
-        if groups == 1:
-            flat_in = ops.reshape(inputs, (-1, inputs.shape[-1]))
-            flat_out = ops.reshape(scaled, (-1, scaled.shape[-1]))
-            return self.finish(ops.matmul(ops.transpose(flat_in), flat_out)[None])
-        return self.finish(ops.einsum("btgi,btgo->gio", inputs, scaled))
+        left, right = _rows_by_group(inputs), _rows_by_group(scaled)
+        return self.finish(ops.matmul(ops.transpose(left, (0, 2, 1)), right))
 
-    @staticmethod
-    def _groups_first(tensor):
-        return ops.transpose(tensor, (0, 2, 1, 3))
+
+def _rows_by_group(tensor):
+    groups, width = tensor.shape[1], tensor.shape[-1]
+    if groups > 1:
+        tensor = ops.transpose(tensor, (1, 0, 2, 3))
+    return ops.reshape(tensor, (groups, -1, width))
 
 
 class Rows(Contribution):

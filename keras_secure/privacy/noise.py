@@ -1,9 +1,12 @@
 """The key behind the noise: from the operating system's entropy, never saved, never copied."""
 
 import hashlib
+import itertools
+import math
 import os
 
 import numpy as np
+from keras import ops
 
 from keras_secure import backend
 
@@ -40,21 +43,21 @@ class NoiseSource:
         else:
             self._key.assign(words)
 
-    def normal(self, shapes, step):
-        """Draws float32 standard normal tensors.
+    def normal(self, shapes, stddev, step):
+        """Draws float32 normal tensors.
 
         Args:
             shapes: Static shapes, one per tensor.
+            stddev: Scalar standard deviation.
             step: int64 scalar, never used twice under one key.
 
         Returns:
             A list of tensors.
         """
-        # Each tensor of each step has a counter of its own.
-        return [
-            backend.standard_normal(shape, self._key, step * len(shapes) + index)
-            for index, shape in enumerate(shapes)
-        ]
+        sizes = [math.prod(shape) for shape in shapes]
+        flat = backend.normal(sum(sizes), stddev, self._key, step)
+        parts = ops.split(flat, list(itertools.accumulate(sizes))[:-1])
+        return [ops.reshape(part, shape) for part, shape in zip(parts, shapes, strict=True)]
 
     def __repr__(self):
         return "NoiseSource(key hidden)"

@@ -14,7 +14,7 @@ from keras_secure.backend.tensorflow.gradients import (
     per_example_map,
 )
 from keras_secure.backend.tensorflow.graph import compiled, has_accelerator, state_variable
-from keras_secure.backend.tensorflow.noise import standard_normal
+from keras_secure.backend.tensorflow.noise import normal
 from keras_secure.backend.tensorflow.windows import extract_windows
 
 __all__ = [
@@ -27,9 +27,9 @@ __all__ = [
     "has_accelerator",
     "input_gradient",
     "is_outer_tensor",
+    "normal",
     "per_example_map",
     "replica_count",
     "save_served_model",
-    "standard_normal",
     "state_variable",
 ]

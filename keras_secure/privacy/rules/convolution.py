@@ -18,9 +18,9 @@ def convolution(layer, calls):
     found = []
     if layer.kernel.trainable:
         groups = layer.groups
-        patches = ops.concatenate([_patches(layer, x) for x, _ in calls], axis=1)
+        patches = ops.concatenate([_patches(layer, x) for x, _ in calls], axis=2)
         grads = ops.concatenate(
-            [_positions(dz, groups, layer.filters // groups) for _, dz in calls], axis=1
+            [_positions(dz, groups, layer.filters // groups) for _, dz in calls], axis=2
         )
 
         def finish(total):
@@ -43,17 +43,24 @@ def _channels_last(layer, tensor):
 
 
 def _positions(grads, groups, width):
-    count = math.prod(grads.shape[1:-1])
-    return ops.reshape(grads, (ops.shape(grads)[0], count, groups, width))
+    flat = ops.reshape(grads, (ops.shape(grads)[0], math.prod(grads.shape[1:-1]), groups, width))
+    return _groups_first(flat)
 
 
 def _patches(layer, x):
-    """Windows of the input, shape (batch, positions, groups, window * inputs per group)."""
+    """Windows of the input, shape (batch, groups, positions, window * inputs per group)."""
     window, channels, groups = layer.kernel_size, x.shape[-1], layer.groups
     taken = backend.extract_windows(x, window, layer.strides, layer.dilation_rate, layer.padding)
-    count, size = math.prod(taken.shape[1:-1]), math.prod(window)
-    flat = ops.reshape(taken, (ops.shape(x)[0], count, size, groups, channels // groups))
+    batch, count, size = ops.shape(x)[0], math.prod(taken.shape[1:-1]), math.prod(window)
+    if groups > 1:
+        # Each group takes a slice of the channels of every tap.
+        taken = ops.reshape(taken, (batch, count, size, groups, channels // groups))
+        taken = ops.transpose(taken, (0, 1, 3, 2, 4))
+    return _groups_first(ops.reshape(taken, (batch, count, groups, size * channels // groups)))
+
+
+def _groups_first(tensor):
+    _, positions, groups, width = tensor.shape
     if groups == 1:
-        return ops.reshape(flat, (ops.shape(x)[0], count, 1, size * channels))
-    flat = ops.transpose(flat, (0, 1, 3, 2, 4))
-    return ops.reshape(flat, (ops.shape(x)[0], count, groups, size * channels // groups))
+        return ops.reshape(tensor, (ops.shape(tensor)[0], 1, positions, width))
+    return ops.transpose(tensor, (0, 2, 1, 3))

@@ -39,8 +39,8 @@ def dense(layer, calls):
             (
                 layer.kernel,
                 OuterProducts(
-                    _joined([ops.reshape(x, _flat(x, 1, width_in)) for x, _ in calls]),
-                    _joined([ops.reshape(dz, _flat(dz, 1, width_out)) for _, dz in calls]),
+                    _joined([ops.reshape(x, _flat(x, width_in)) for x, _ in calls]),
+                    _joined([ops.reshape(dz, _flat(dz, width_out)) for _, dz in calls]),
                     lambda total: total[0],
                 ),
             )
@@ -96,10 +96,10 @@ def _einsum_factors(layer, x, dz):
         return math.prod(sizes[a] for a in letters)
 
     def arranged(tensor, letters, last):
-        order = [batch, *positions, *groups, *last]
+        order = [batch, *groups, *positions, *last]
         tensor = ops.transpose(tensor, [letters.index(a) for a in order])
         count = -1 if any(sizes[a] is None for a in positions) else size(positions)
-        return ops.reshape(tensor, (ops.shape(tensor)[0], count, size(groups), size(last)))
+        return ops.reshape(tensor, (ops.shape(tensor)[0], size(groups), count, size(last)))
 
     def finish(total):
         order = [*groups, *contracted, *produced]
@@ -119,11 +119,11 @@ def _letters(equation, input_rank):
     return inputs.replace("...", filler), kernel, output.replace("...", filler)
 
 
-def _flat(tensor, groups, width):
+def _flat(tensor, width):
     positions = math.prod(tensor.shape[1:-1]) if None not in tensor.shape[1:-1] else -1
-    return (ops.shape(tensor)[0], positions, groups, width)
+    return (ops.shape(tensor)[0], 1, positions, width)
 
 
 def _joined(tensors):
     # Uses of one layer join along the positions, which makes the cross terms between them exact.
-    return tensors[0] if len(tensors) == 1 else ops.concatenate(tensors, axis=1)
+    return tensors[0] if len(tensors) == 1 else ops.concatenate(tensors, axis=2)
