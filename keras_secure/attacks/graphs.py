@@ -2,6 +2,7 @@
 
 import json
 import weakref
+from functools import partial
 
 import numpy as np
 from keras import ops
@@ -62,8 +63,10 @@ class SearchGraphs:
         self._batch_size = batch_size
         # A compiled model has settled whether XLA pays on this device.
         jit_compile = bool(model.jit_compile)
-        self._judge = backend.compiled(self._traced_judge, jit_compile=jit_compile)
-        self._ascend = backend.compiled(self._traced_ascend, jit_compile=jit_compile)
+        # TensorFlow counts traces by code object and would take the next model for a retrace; a
+        # partial has none of its own.
+        self._judge = backend.compiled(partial(self._traced_judge), jit_compile=jit_compile)
+        self._ascend = backend.compiled(partial(self._traced_ascend), jit_compile=jit_compile)
 
     def judge(self, x, labels):
         """Asks the model once.

@@ -1,6 +1,7 @@
 """Running an attack over whole arrays: compiled once, restarted on what is left."""
 
 import math
+import random
 
 import keras
 import numpy as np
@@ -39,7 +40,9 @@ def search(attack, model, x, y, *, batch_size, epsilon, from_logits, verbose):
 
     # At radius zero the input itself is the only candidate, and it has been judged.
     restarts = attack.restarts if epsilon > 0 else 0
-    entropy = np.random.SeedSequence(attack.seed).generate_state(2, "uint64")
+    # Without a seed, keras.utils.set_random_seed decides, as it does for perturb.
+    seed = random.getrandbits(64) if attack.seed is None else attack.seed
+    entropy = np.random.SeedSequence(seed).generate_state(2, "uint64")
     progress = keras.utils.Progbar(
         len(x) * max(restarts, 1),
         verbose=1 if verbose == "auto" else verbose,
