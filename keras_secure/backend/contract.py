@@ -43,6 +43,10 @@ class Backend(Protocol):
         """
 
     @staticmethod
+    def framework_version() -> tuple[str, str]:
+        """The framework's name and version (not traceable)."""
+
+    @staticmethod
     def gradients(
         function: Callable[[], tuple[Any, Any]], sources: Callable[[], Sequence[Any]]
     ) -> tuple[Any, Any, list[Any]]:
@@ -69,6 +73,13 @@ class Backend(Protocol):
         """Whether `tensor` can be used here, rather than only inside an inner loop or branch."""
 
     @staticmethod
+    def load_served_model(path: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+        """Loads a SavedModel as a function from named arrays to named arrays (not traceable).
+
+        A SavedModel is a program: load only one whose signature was verified.
+        """
+
+    @staticmethod
     def normal(size: int, stddev: Any, key: Any, counter: Any) -> Any:
         """Draws `size` float32 normal values as a pure function of `key` and `counter`.
 
@@ -86,9 +97,19 @@ class Backend(Protocol):
 
     @staticmethod
     def save_served_model(
-        path: str, functions: dict[str, Callable], signatures: dict[str, Any], model: Any
-    ) -> None:
-        """Writes a SavedModel that runs on TensorFlow alone (not traceable)."""
+        path: str,
+        function: Callable[[Any], dict[str, Any]],
+        name: str,
+        shape: Sequence[int | None],
+        dtype: str,
+        variables: Sequence[Any],
+    ) -> dict[str, tuple[tuple[int | None, ...], str]]:
+        """Writes a SavedModel that runs on TensorFlow alone (not traceable).
+
+        `function` maps one tensor of that `shape` (None: any size) and `dtype` to named tensors; it
+        becomes the signature `serving_default` with the input `name`. `variables` are all the Keras
+        variables it reads or updates. Returns the shape and dtype of every output.
+        """
 
     @staticmethod
     def state_variable(value: Any) -> Any:

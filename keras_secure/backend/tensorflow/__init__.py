@@ -6,7 +6,11 @@ from keras_secure.backend.tensorflow.distribution import (
     check_distribution,
     replica_count,
 )
-from keras_secure.backend.tensorflow.export import save_served_model
+from keras_secure.backend.tensorflow.export import (
+    framework_version,
+    load_served_model,
+    save_served_model,
+)
 from keras_secure.backend.tensorflow.gradients import (
     gradients,
     input_gradient,
@@ -23,10 +27,12 @@ __all__ = [
     "check_distribution",
     "compiled",
     "extract_windows",
+    "framework_version",
     "gradients",
     "has_accelerator",
     "input_gradient",
     "is_outer_tensor",
+    "load_served_model",
     "normal",
     "per_example_map",
     "replica_count",

@@ -3,13 +3,37 @@
 import tensorflow as tf
 
 
-def save_served_model(path, functions, signatures, model):
+def save_served_model(path, function, name, shape, dtype, variables):
     """See `contract.Backend.save_served_model`."""
+    graph = tf.function(
+        function, input_signature=[tf.TensorSpec(shape, dtype, name=name)], autograph=False
+    )
+    concrete = graph.get_concrete_function()
     module = tf.Module()
-    module.variables_ = [variable.value for variable in model.variables]
-    concrete = {}
-    for name, function in functions.items():
-        graph = tf.function(function, input_signature=signatures[name], autograph=False)
-        setattr(module, name, graph)
-        concrete[name] = graph
-    tf.saved_model.save(module, path, signatures=concrete)
+    # A SavedModel holds what hangs on its root; the graph alone does not keep its variables.
+    module.state = [variable.value for variable in variables]
+    module.serve = graph
+    tf.saved_model.save(module, path, signatures={"serving_default": concrete})
+    return {
+        output: (tuple(tensor.shape), tensor.dtype.name)
+        for output, tensor in concrete.structured_outputs.items()
+    }
+
+
+def load_served_model(path):
+    """See `contract.Backend.load_served_model`."""
+    loaded = tf.saved_model.load(path)
+    signature = loaded.signatures["serving_default"]
+
+    def serve(inputs):
+        # Holding `loaded` keeps the variables that the signature only refers to.
+        _ = loaded
+        outputs = signature(**{name: tf.constant(array) for name, array in inputs.items()})
+        return {name: tensor.numpy() for name, tensor in outputs.items()}
+
+    return serve
+
+
+def framework_version():
+    """See `contract.Backend.framework_version`."""
+    return "tensorflow", tf.__version__
