@@ -1,14 +1,22 @@
 """Security for Keras 3 models: private, robust and provably yours through `compile` and `fit`.
 
-The rooms are loaded when they are first used, so importing the package costs next to nothing.
+Importing the package registers its components with Keras, so that saved models load. Rooms without
+components, and every heavy dependency, are loaded when they are first used.
 """
 
 import importlib
 from typing import TYPE_CHECKING
 
+from keras_secure import attacks, layers, objectives, optimizers, privacy, training, watermark
+from keras_secure.findings import Finding
+from keras_secure.training import SecureModel
+
 __version__ = "0.1.0"
 
-_ROOMS = (
+__all__ = [
+    "Finding",
+    "SecureModel",
+    "__version__",
     "attacks",
     "audit",
     "callbacks",
@@ -21,43 +29,16 @@ _ROOMS = (
     "privacy",
     "training",
     "watermark",
-)
-_NAMES = {
-    "Finding": "keras_secure.findings",
-    "SecureModel": "keras_secure.training",
-}
-
-__all__ = [  # noqa: PLE0604
-    "Finding",
-    "SecureModel",
-    "__version__",
-    *_ROOMS,
 ]
+_LAZY = ("audit", "callbacks", "errors", "export", "integrity")
 
 if TYPE_CHECKING:
-    from keras_secure import (
-        attacks,
-        audit,
-        callbacks,
-        errors,
-        export,
-        integrity,
-        layers,
-        objectives,
-        optimizers,
-        privacy,
-        training,
-        watermark,
-    )
-    from keras_secure.findings import Finding
-    from keras_secure.training import SecureModel
+    from keras_secure import audit, callbacks, errors, export, integrity
 
 
 def __getattr__(name):
-    if name in _ROOMS:
+    if name in _LAZY:
         return importlib.import_module(f"keras_secure.{name}")
-    if name in _NAMES:
-        return getattr(importlib.import_module(_NAMES[name]), name)
     raise AttributeError(
         f"Package keras_secure has no public name {name!r}; it has {', '.join(__all__)}."
     )

@@ -1,1 +1,8 @@
-"""TODO room."""
+"""Callbacks: when something is measured or changed during `fit`."""
+
+from keras_secure.callbacks.gradient_clipping import GradientClipping
+from keras_secure.callbacks.privacy_budget import PrivacyBudget
+from keras_secure.callbacks.robustness_evaluation import RobustnessEvaluation
+from keras_secure.callbacks.watermark_monitor import WatermarkMonitor
+
+__all__ = ["GradientClipping", "PrivacyBudget", "RobustnessEvaluation", "WatermarkMonitor"]

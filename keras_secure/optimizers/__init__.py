@@ -1,6 +1,7 @@
-"""Optimizers: a differentially private wrapper for any Keras optimizer."""
+"""Optimizers: a differentially private wrapper for any Keras optimizer, and a clipping one."""
 
+from keras_secure.optimizers.clipping_optimizer import ClippingOptimizer
 from keras_secure.optimizers.dp_optimizer import DPOptimizer
 from keras_secure.optimizers.named import DPAdam, DPSGD
 
-__all__ = ["DPAdam", "DPOptimizer", "DPSGD"]
+__all__ = ["ClippingOptimizer", "DPAdam", "DPOptimizer", "DPSGD"]
