@@ -134,9 +134,9 @@ class Attack:
 
         x_adv = origin
         if self.random_start:
-            size = math.prod(x.shape[1:])
+            batch, size = ops.shape(ops.reshape(x, (ops.shape(x)[0], -1)))
             uniforms = keras.random.uniform(
-                (ops.shape(x)[0], 1 + size), dtype="float32", seed=self._seed_generator
+                (batch, 1 + size), dtype="float32", seed=self._seed_generator
             )
             x_adv = self.start(origin, uniforms, epsilon)
 

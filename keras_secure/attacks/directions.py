@@ -71,7 +71,7 @@ def uniform_in_ball(uniforms, norm):
     else:
         points = -ops.sign(signed) * ops.log1p(-ops.absolute(signed))  # Laplace
         length = ops.sum(ops.absolute(points), axis=1, keepdims=True)
-    radius = ops.power(uniforms[:, :1], 1.0 / values.shape[1])
+    radius = ops.power(uniforms[:, :1], 1.0 / ops.cast(ops.shape(values)[1], uniforms.dtype))
     return radius * points / ops.maximum(length, 1e-12)
 
 
@@ -81,7 +81,12 @@ def _sparse_direction(rows, position, bounds, sparsity):
         ops.logical_and(rows < 0, position <= bounds[0]),
     )
     size = ops.where(blocked, 0.0, ops.absolute(rows))
-    count = max(1, math.ceil(sparsity * rows.shape[1]))
+    total = ops.shape(rows)[1]  # a tensor where inputs have no fixed length
+    count = (
+        max(1, math.ceil(sparsity * total))
+        if isinstance(total, int)
+        else ops.cast(ops.maximum(1.0, ops.ceil(sparsity * ops.cast(total, "float32"))), "int32")
+    )
     smallest = ops.top_k(size, count)[0][:, -1:]
     chosen = ops.cast(ops.logical_and(size >= smallest, size > 0), rows.dtype)
     moved = ops.maximum(ops.sum(chosen, axis=1, keepdims=True), 1.0)
@@ -89,4 +94,4 @@ def _sparse_direction(rows, position, bounds, sparsity):
 
 
 def _rows(tensor):
-    return ops.reshape(tensor, (-1, math.prod(tensor.shape[1:])))
+    return ops.reshape(tensor, (ops.shape(tensor)[0], -1))

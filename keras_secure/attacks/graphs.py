@@ -1,5 +1,6 @@
 """The graphs of an attack on a model, traced once for all data and radii."""
 
+import copy
 import json
 import weakref
 from functools import partial
@@ -40,8 +41,7 @@ def search_graphs(attack, model, from_logits, batch_size):
     graphs = _GRAPHS.setdefault(model, {})
     if key not in graphs:
         # A copy, so that changing the user's object cannot make the graph differ from its key.
-        copy = type(attack).from_config(attack.get_config())
-        graphs[key] = SearchGraphs(copy, model, from_logits, batch_size)
+        graphs[key] = SearchGraphs(copy.copy(attack), model, from_logits, batch_size)
     return graphs[key]
 
 

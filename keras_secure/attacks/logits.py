@@ -24,7 +24,8 @@ def classification_logits(model, x, from_logits=None):
         model: Classifier with one output, of shape (batch, num_classes), or (batch, 1) for two
             classes.
         x: Batch of inputs.
-        from_logits: True if the outputs are logits, False if they are probabilities, None to find
+        from_logits: True if the outputs are logits, taken as they are; False if they are
+            probabilities, used through the logits attached to them if there are any; None to find
             out.
 
     Returns:
@@ -57,11 +58,16 @@ def logits_of(outputs, model, from_logits=None):
 
     Raises:
         InputError: As `classification_logits`.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Activation("softmax")])
+    >>> outputs = model(ops.convert_to_tensor([[90.0, -90.0]]))
+    >>> print(ops.convert_to_numpy(logits_of(outputs, model)))
+    [[ 90. -90.]]
     """
-    attached = None
-    if from_logits is not True:
-        attached = getattr(_single(outputs), "_keras_logits", None)
     outputs = _single(outputs)
+    attached = None if from_logits is True else getattr(outputs, "_keras_logits", None)
     if attached is not None and attached.shape == outputs.shape:
         return _two_or_more(ops.cast(attached, "float32"))
     if from_logits is None:

@@ -259,6 +259,26 @@ def test_perturb_inside_fit():
         assert cross_entropy(inner, x, y).mean() != first
 
 
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_sequences_of_no_fixed_length(norm):
+    model = keras.Sequential(
+        [
+            keras.Input((None, 4)),
+            keras.layers.GlobalAveragePooling1D(),
+            keras.layers.Dense(3),
+        ]
+    )
+    attack = PGD(0.1, norm=norm, steps=2)
+    step = backend.compiled(lambda x, y: attack.perturb(model, x, y))
+    calls = []
+    for length in (5, 7, 9):
+        x = np.random.default_rng(length).random((2, length, 4)).astype("float32")
+        x_adv = ops.convert_to_numpy(step(x, np.array([0, 1], "int32")))
+        assert x_adv.shape == x.shape
+        calls.append(np.abs(x_adv - x).max())
+    assert min(calls) > 0
+
+
 def test_no_gradient_flows_through_the_perturbation():
     x, model, y = data(2)
 

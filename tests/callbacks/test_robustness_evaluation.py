@@ -9,23 +9,14 @@ import pytest
 from keras_secure.attacks import FGM, FGSM, PGD, evaluate
 from keras_secure.callbacks.robustness_evaluation import RobustnessEvaluation
 from keras_secure.errors import InputError
+from keras_secure.objectives import AdversarialTraining
+from keras_secure.training import SecureModel
 
 
 def classifier(activation="softmax"):
     return keras.Sequential(
         [keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(10, activation)]
     )
-
-
-class Wrapper(keras.Model):
-    """Holds another model as SecureModel does; only the wrapper is compiled."""
-
-    def __init__(self, model):
-        super().__init__()
-        self.model = model
-
-    def call(self, x, training=None):
-        return self.model(x, training=training)
 
 
 @pytest.fixture
@@ -92,12 +83,14 @@ def test_max_examples_are_spread_over_the_data(small):
     np.testing.assert_array_equal(whole._data[1], y)
 
 
-def test_a_wrapper_is_attacked_as_it_is_fitted(small):
-    inner = classifier(None)
-    wrapper = Wrapper(inner)
-    wrapper.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+@pytest.mark.parametrize("activation", [None, "softmax"])
+def test_a_secure_model_is_attacked_by_what_it_was_compiled_with(small, activation):
+    inner = classifier(activation)
+    secure = SecureModel(inner, AdversarialTraining(FGSM(0.05)))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=activation is None)
+    secure.compile("adam", loss)
     callback = RobustnessEvaluation(FGSM(0.05), small)
-    history = wrapper.fit(*small, epochs=1, verbose=0, callbacks=[callback]).history
+    history = secure.fit(*small, epochs=1, verbose=0, callbacks=[callback]).history
     expected = evaluate(inner, *small, FGSM(0.05), verbose=0)
     assert history["val_robust_accuracy"] == [expected.worst_case.value]
 
