@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_secure.audit.intervals import binomial_interval
+from keras_secure.attacks import proportion_interval
 from keras_secure.audit.roc import auc_with_interval
 from keras_secure.errors import InputError
 
@@ -126,9 +126,9 @@ def _operating_point(members, others, max_fpr, confidence) -> OperatingPoint:
     return OperatingPoint(
         max_fpr=max_fpr,
         fpr=alarms / len(others),
-        fpr_interval=binomial_interval(alarms, len(others), confidence),
+        fpr_interval=proportion_interval(alarms, len(others), confidence),
         tpr=hits / len(members),
-        tpr_interval=binomial_interval(hits, len(members), confidence),
+        tpr_interval=proportion_interval(hits, len(members), confidence),
     )
 
 

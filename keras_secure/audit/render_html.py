@@ -8,12 +8,9 @@ from keras_secure.audit import plots
 from keras_secure.audit.chapters import Chapter, Table, chapters, model_names
 from keras_secure.audit.judge.robustness import reference_epsilon
 from keras_secure.audit.page_style import STYLE
-from keras_secure.audit.pictures import change_picture, is_picture, png_data_uri
-from keras_secure.audit.wording import label, moment, number
+from keras_secure.audit.render_pictures import picture_table
+from keras_secure.audit.wording import moment, number
 from keras_secure.findings import SEVERITIES
-
-MAX_EXAMPLES = 10
-"""Pictures shown; more would not fit a row."""
 
 # Even if a name slipped through unescaped, the browser would run and fetch nothing.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -184,58 +181,9 @@ def _membership(report) -> str:
     return _figure(drawing, caption="The bar is the confidence interval of the AUC.")
 
 
-def _examples(report) -> str:
-    shown = [
-        example
-        for example in report.adversarial_examples
-        if is_picture(example["original"])
-        and example["original"].shape == example["adversarial"].shape
-    ][:MAX_EXAMPLES]
-    if not shown:
-        return ""
-    names = list(
-        dict.fromkeys(
-            name for one in shown for key in ("before", "after") for name in one.get(key, {})
-        )
-    )
-    rows = [_cells("True label", [f"<td>{_text(label(one['label']))}</td>" for one in shown])]
-    for title, draw in (
-        ("Original", lambda one: one["original"]),
-        ("Change, amplified", lambda one: change_picture(one["original"], one["adversarial"])),
-        ("Adversarial", lambda one: one["adversarial"]),
-    ):
-        images = [
-            f'<td><img alt="{title}, example {index}" src="{png_data_uri(draw(one))}"></td>'
-            for index, one in enumerate(shown, start=1)
-        ]
-        rows.append(_cells(title, images))
-    for name in names:
-        rows.append(_cells(f"{name} says", [_verdict(one, name) for one in shown]))
-    return (
-        f'<div class="scroll"><table class="pictures"><tbody>\n{"".join(rows)}</tbody></table>'
-        f"</div>\n"
-    )
-
-
-def _cells(title: str, cells: list[str]) -> str:
-    return f'<tr><th scope="row">{_text(title)}</th>{"".join(cells)}</tr>\n'
-
-
-def _verdict(example, name: str) -> str:
-    before = example.get("before", {}).get(name)
-    after = example.get("after", {}).get(name)
-    fooled = "wrong" if after is not None and str(after) != str(example["label"]) else "right"
-    if after is None:
-        return f"<td>{_text(label(before))}</td>"
-    return (
-        f'<td class="{fooled}">{_text(label(before))} \N{RIGHTWARDS ARROW} '
-        f"<b>{_text(label(after))}</b></td>"
-    )
-
-
 _ILLUSTRATIONS = {
     "robustness": _robustness,
-    "examples": _examples,
+    "examples": lambda report: picture_table(report.adversarial_examples),
     "privacy": _privacy,
     "membership": _membership,
 }

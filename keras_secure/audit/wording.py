@@ -75,7 +75,7 @@ def seconds(value: float | None) -> str:
     >>> seconds(0.25), seconds(75)
     ('0.2 s', '1 min 15 s')
     """
-    if value is None:
+    if value is None or not math.isfinite(value):
         return "n/a"
     if value < 60:
         return f"{value:.1f} s"

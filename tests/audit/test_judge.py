@@ -55,6 +55,17 @@ def test_clean_accuracy(accuracy, severity, words):
     assert words in finding.statement
 
 
+def test_an_accuracy_that_is_not_a_number_never_passes():
+    models = {"plain": {"accuracy": 0.95}, "robust": {"accuracy": math.nan}}
+    (finding,) = judge_accuracy(models, "plain")
+    assert finding.severity == "high"
+    curves = {"plain": curve(0.98, 0.1), "robust": [{**curve(0.9)[0], "epsilon": 0.05}]}
+    curves["robust"][0]["accuracy"] = math.nan
+    found = by_id(judge_robustness({"curves": curves}, "plain"))
+    assert found["robustness.robust"].severity == "high"
+    assert "not a number" in found["robustness.robust"].statement
+
+
 def test_no_baseline_no_comparison():
     assert judge_accuracy({"robust": {"accuracy": 0.5}}, "plain") == []
 

@@ -3,7 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from keras_secure.audit import binomial_interval, threshold_membership_attack
+from keras_secure.attacks import proportion_interval
+from keras_secure.audit import threshold_membership_attack
 from keras_secure.errors import InputError
 
 
@@ -37,7 +38,7 @@ def test_operating_points_keep_their_false_positive_rate():
         assert point.fpr <= point.max_fpr
         assert point.tpr == pytest.approx(max(candidates), abs=1 / len(members))
         hits = round(point.tpr * len(members))
-        assert point.tpr_interval == binomial_interval(hits, len(members))
+        assert point.tpr_interval == proportion_interval(hits, len(members))
 
 
 def test_ties_never_break_the_false_positive_rate():

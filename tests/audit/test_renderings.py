@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from harness_audit import curve, full_report, leakage
 
-from keras_secure.audit import AuditReport
+from keras_secure.audit import AuditReport, summary_table
 from keras_secure.audit.render_html import render_html
 from keras_secure.audit.render_markdown import render_markdown
 from keras_secure.findings import Finding
@@ -157,6 +157,20 @@ def test_every_section_alone_can_be_rendered():
         Page(render_html(alone))
         assert render_markdown(alone).count("## ") >= 2
     Page(render_html(AuditReport()))
+
+
+def test_a_measurement_without_a_value_is_not_a_failure():
+    nothing = {"epsilon": 0.1, "accuracy": math.nan, "low": math.nan, "high": math.nan}
+    report = AuditReport(
+        models={"plain": {"accuracy": math.nan}, "robust": {"accuracy": 0.5}},
+        robustness={"curves": {"plain": [nothing], "robust": []}},
+        adversarial_examples=[{"original": [[0.0]], "adversarial": [[1.0]], "label": None}],
+        timings={"training": math.nan},
+    )
+    for text in (render_html(report), render_markdown(report), summary_table(report)):
+        assert "n/a" in text
+        assert "nan%" not in text
+        assert "nan " not in text
 
 
 @pytest.mark.parametrize("spent", [math.inf, math.nan])

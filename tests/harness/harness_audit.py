@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from keras_secure.audit import AuditReport, binomial_interval, threshold_membership_attack
+from keras_secure.attacks import proportion_interval
+from keras_secure.audit import AuditReport, threshold_membership_attack
 
 EPSILONS = (0.0, 0.05, 0.1, 0.2)
 
@@ -11,7 +12,7 @@ def curve(*accuracies, trials=400):
     """A robustness curve over `EPSILONS` with exact intervals."""
     points = []
     for epsilon, accuracy in zip(EPSILONS, accuracies, strict=False):
-        low, high = binomial_interval(round(accuracy * trials), trials)
+        low, high = proportion_interval(round(accuracy * trials), trials)
         points.append({"epsilon": epsilon, "accuracy": accuracy, "low": low, "high": high})
     return points
 

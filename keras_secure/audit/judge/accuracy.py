@@ -1,5 +1,6 @@
 """What a defence costs in accuracy on clean data."""
 
+import math
 from collections.abc import Mapping
 
 from keras_secure.audit.sections import ModelSection
@@ -31,6 +32,18 @@ def judge_accuracy(models: Mapping[str, ModelSection], baseline: str) -> list[Fi
         if name == baseline:
             continue
         cost = reference - model["accuracy"]
+        if not math.isfinite(cost):
+            findings.append(
+                Finding(
+                    f"accuracy.{name}",
+                    "high",
+                    f"The clean accuracy of the {name} model or of the {baseline} model is not a "
+                    f"number, so nothing can be said about it.",
+                    {"accuracy": model["accuracy"], "baseline_accuracy": reference},
+                    "Check the predictions for NaN, and whether any example was measured.",
+                )
+            )
+            continue
         # Rounded, because a cost of exactly four points is not above four points.
         severity: Severity = "ok"
         if round(cost, 9) > LARGE_COST:

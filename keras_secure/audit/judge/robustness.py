@@ -75,6 +75,15 @@ def _judge_point(name, curve, at, against, baseline, robustness) -> Finding:
     size = f"{norm}epsilon {number(at['epsilon'])}"
     interval = percent_range(at["low"], at["high"])
     evidence = {**at, "attack": robustness.get("attack", "")}
+    if not math.isfinite(at["accuracy"]):
+        return Finding(
+            f"robustness.{name}",
+            "high",
+            f"The accuracy of the {name} model at {size} is not a number, so nothing can be said "
+            f"about it.",
+            evidence,
+            "Check the predictions for NaN, and whether any example was attacked.",
+        )
     clean = point_at(curve, 0.0)
     if against is not None:
         gain = at["accuracy"] - against["accuracy"]
