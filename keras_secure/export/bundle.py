@@ -1,0 +1,105 @@
+"""An exported model in a folder: verified first, opened second."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_secure import backend
+from keras_secure.errors import InputError
+from keras_secure.export.card import CARD_NAME, parse_card
+from keras_secure.export.serving import INPUT_NAME
+from keras_secure.integrity import load_public_key, verify_bundle
+
+SAVED_MODEL_NAME = "saved_model"
+KERAS_NAME = "model.keras"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A hardened model on disk.
+
+    Args:
+        path: Its folder.
+        card: Its model card: shapes, dtypes, classes, guards, promises, versions, metadata.
+        public_key: The key it is verified with before it is loaded; None for a bundle that was
+            just exported without one.
+    """
+
+    path: Path
+    card: dict[str, Any]
+    public_key: Any = field(default=None, repr=False, compare=False)
+
+    @property
+    def saved_model(self) -> Path:
+        """The folder that `tf.saved_model.load` and TensorFlow Serving take."""
+        return self.path / SAVED_MODEL_NAME
+
+    def load(self) -> Callable[[Any], dict[str, np.ndarray]]:
+        """Loads the model for inference, after verifying the bundle once more.
+
+        Returns:
+            A function of an array of shape (batch, ...) that returns
+            `{"predictions": ..., "rejected": ...}` as numpy arrays.
+
+        Raises:
+            IntegrityError: A file changed since the bundle was opened.
+        """
+        if self.public_key is not None:
+            verify_bundle(self.path, self.public_key).raise_if_failed()
+        model = backend.load_served_model(str(self.saved_model))
+        spec = self.card["inputs"][INPUT_NAME]
+
+        def serve(x):
+            return model({INPUT_NAME: _as_input(x, spec["shape"], spec["dtype"])})
+
+        return serve
+
+
+def open_bundle(path: str | os.PathLike, public_key: Any) -> Bundle:
+    """Opens a bundle that a trusted key signed, and no other.
+
+    Nothing in the bundle is interpreted before every byte of it is verified.
+
+    Args:
+        path: The bundle's folder.
+        public_key: The trusted Ed25519 public key, its PEM file or the file's bytes.
+
+    Returns:
+        A `Bundle`; `Bundle.load()` gives the function to call.
+
+    Raises:
+        IntegrityError: A file was changed, is missing or was added, or another key signed; the
+            message names every file concerned.
+        InputError: The key cannot be used, or there is no signed folder at `path`.
+    """
+    key = load_public_key(public_key)
+    verify_bundle(path, key).raise_if_failed()
+    card_path = Path(path, CARD_NAME)
+    if not card_path.is_file():
+        raise InputError(
+            f"{path} is signed but has no {CARD_NAME}, so it is not a bundle. Give a folder that "
+            "`keras_secure.export.export_hardened` wrote."
+        )
+    return Bundle(Path(path), parse_card(card_path.read_bytes(), str(card_path)), key)
+
+
+def _as_input(x: Any, shape: list[int | None], dtype: str) -> np.ndarray:
+    array = np.asarray(x)
+    fits = array.ndim == len(shape) and all(
+        expected in (None, size) for size, expected in zip(array.shape, shape, strict=True)
+    )
+    if not fits:
+        expected = ", ".join("any" if size is None else str(size) for size in shape)
+        raise InputError(f"Got inputs of shape {array.shape}; ({expected}) was expected.")
+    if dtype == "bfloat16":  # no dtype of numpy's own
+        return array.astype("float32")
+    lossy = array.dtype.kind == "f" and np.dtype(dtype).kind != "f"
+    if lossy or array.dtype.kind not in "biuf":
+        raise InputError(f"Got inputs of dtype {array.dtype}; {dtype} was expected.")
+    # What overflows becomes infinite, which is the input guard's business and not a warning.
+    with np.errstate(over="ignore"):
+        return array.astype(dtype)

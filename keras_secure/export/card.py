@@ -1,0 +1,152 @@
+"""The model card: what a bundle takes, gives and promises, in JSON."""
+
+import json
+import math
+from typing import Any
+
+import keras
+
+import keras_secure
+from keras_secure import backend
+from keras_secure.errors import InputError, IntegrityError
+from keras_secure.export.serving import INPUT_NAME
+from keras_secure.layers import InputGuard
+
+FORMAT = "keras_secure.bundle"
+VERSION = 1
+CARD_NAME = "model_card.json"
+
+
+def make_card(
+    model: Any,
+    shape: tuple[int | None, ...],
+    dtype: str,
+    outputs: dict[str, tuple[tuple[int | None, ...], str]],
+    input_guard: Any,
+    output_guard: Any,
+    metadata: dict[str, Any],
+) -> dict[str, Any]:
+    """Describes an exported model.
+
+    Args:
+        model: The model.
+        shape: Shape of its input, None for the batch.
+        dtype: Dtype of its input.
+        outputs: Shape and dtype of everything the served function returns, by name.
+        input_guard: None or the guard in front of the model.
+        output_guard: None or the guard behind it.
+        metadata: The caller's own JSON-serializable entries.
+
+    Returns:
+        A JSON-serializable dictionary.
+    """
+    framework, version = backend.framework_version()
+    predictions = outputs["predictions"][0]
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "name": model.name,
+        "num_parameters": int(model.count_params()),
+        "num_classes": predictions[-1] if len(predictions) > 1 else None,
+        "inputs": {INPUT_NAME: {"shape": list(shape), "dtype": dtype}},
+        "outputs": {
+            name: {"shape": list(size), "dtype": kind} for name, (size, kind) in outputs.items()
+        },
+        "guards": {"input": _describe(input_guard), "output": _describe(output_guard)},
+        "promises": _promises(input_guard, output_guard),
+        "versions": {
+            "keras_secure": keras_secure.__version__,
+            "keras": keras.__version__,
+            framework: version,
+        },
+        "metadata": metadata,
+    }
+
+
+def dump_card(card: dict[str, Any]) -> bytes:
+    """The bytes of a card: readable, with sorted keys."""
+    text = json.dumps(card, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    return (text + "\n").encode()
+
+
+def parse_card(data: bytes, name: str) -> dict[str, Any]:
+    """Reads a card, or raises `IntegrityError` when it is not one that this version knows."""
+    try:
+        card = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise IntegrityError(
+            f"{name} is not valid JSON: {error}. Export the model again."
+        ) from error
+    known = isinstance(card, dict) and (card.get("format"), card.get("version"))
+    if known != (FORMAT, VERSION):
+        raise IntegrityError(
+            f"{name} is not a model card of format {FORMAT!r} version {VERSION}. Export the model "
+            "again, or use the version of keras_secure that wrote it."
+        )
+    return card
+
+
+def check_metadata(metadata: Any) -> dict[str, Any]:
+    """Returns a plain copy of JSON-serializable metadata.
+
+    Raises:
+        InputError: It is not a dictionary, or something in it has no place in JSON; the message
+            names where.
+
+    Example:
+
+    >>> check_metadata({"privacy": {"epsilon": 3.0}, "seen": (1, 2)})
+    {'privacy': {'epsilon': 3.0}, 'seen': [1, 2]}
+    """
+    if metadata is None:
+        return {}
+    if not isinstance(metadata, dict):
+        raise InputError(f"metadata is a {type(metadata).__name__}; a dictionary was expected.")
+    return _plain(metadata, "metadata", ())
+
+
+def _plain(value: Any, where: str, above: tuple[int, ...]) -> Any:
+    if id(value) in above:
+        raise InputError(f"{where} contains itself, which JSON cannot hold. Leave it out.")
+    above = (*above, id(value))
+    if isinstance(value, dict):
+        for key in value:
+            if not isinstance(key, str):
+                raise InputError(f"{where} has the key {key!r}; JSON has only text as keys.")
+        return {key: _plain(item, f"{where}[{key!r}]", above) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item, f"{where}[{index}]", above) for index, item in enumerate(value)]
+    if value is None or type(value) in (bool, int, str):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return float(value)
+    raise InputError(
+        f"{where} is {value!r} of type {type(value).__name__}, which JSON cannot hold. Give "
+        "numbers as finite int or float, arrays as lists, and everything else as text."
+    )
+
+
+def _describe(guard: Any) -> dict[str, Any] | None:
+    if guard is None:
+        return None
+    own = {k: v for k, v in guard.get_config().items() if k not in ("name", "trainable", "dtype")}
+    return {"class": type(guard).__name__, "config": json.loads(json.dumps(own, default=repr))}
+
+
+def _promises(input_guard: Any, output_guard: Any) -> list[str]:
+    promises = [
+        "Rejected examples are marked in 'rejected' and get all zeros as predictions.",
+        "Every prediction is finite: an example that the model answers with a NaN is rejected.",
+    ]
+    if isinstance(input_guard, InputGuard):
+        low, high = input_guard.bounds
+        promises.append("An example with a NaN or an infinity in it is rejected.")
+        promises.append(
+            f"Finite values outside [{low}, {high}] are clipped to it."
+            if input_guard.on_violation == "clip"
+            else f"An example with a value outside [{low}, {high}], by more than "
+            f"{input_guard.tolerance}, is rejected."
+        )
+    if output_guard is not None:
+        promises.append(f"Predictions pass through {type(output_guard).__name__}.")
+    return promises
