@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from pathlib import Path
 
 from keras_secure.errors import InputError, IntegrityError
 from keras_secure.integrity import verify_bundle
@@ -54,6 +55,12 @@ def verify(path: str, public_key_path: str) -> int:
     except IntegrityError as error:
         print(f"TAMPERED: {error}")
         return TAMPERED
+    if Path(public_key_path).resolve().is_relative_to(Path(path).resolve()):
+        print(
+            "warning: the public key lies inside the bundle, where whoever changes the bundle can "
+            "change it too; use a copy that you got from the publisher",
+            file=sys.stderr,
+        )
     if report.ok:
         print(f"OK: {path} is intact and signed by {report.key_fingerprint}")
         return INTACT

@@ -2,11 +2,11 @@
 
 import json
 import math
+from importlib.metadata import version as installed_version
 from typing import Any
 
 import keras
 
-import keras_secure
 from keras_secure import backend
 from keras_secure.errors import InputError, IntegrityError
 from keras_secure.export.serving import INPUT_NAME
@@ -55,7 +55,7 @@ def make_card(
         "guards": {"input": _describe(input_guard), "output": _describe(output_guard)},
         "promises": _promises(input_guard, output_guard),
         "versions": {
-            "keras_secure": keras_secure.__version__,
+            "keras_secure": installed_version("keras-secure"),
             "keras": keras.__version__,
             framework: version,
         },

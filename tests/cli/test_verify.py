@@ -32,6 +32,13 @@ def test_intact(bundle, tmp_path, capsys):
     assert "sha256:" in out[0]
 
 
+def test_a_key_from_inside_the_bundle_is_warned_about(bundle, tmp_path, capsys):
+    assert run(bundle, bundle / "public_key.pem") == 0
+    assert "inside the bundle" in capsys.readouterr().err
+    run(bundle, tmp_path / "key.pem")
+    assert capsys.readouterr().err == ""
+
+
 def test_one_line_per_difference(bundle, tmp_path, capsys):
     (bundle / "a").write_bytes(b"0")
     (bundle / "b").unlink()

@@ -13,6 +13,7 @@ from keras_secure.export import export_hardened, harden, open_bundle
 from keras_secure.integrity import generate_key_pair, verify_bundle
 from keras_secure.layers import InputGuard, OutputGuard
 from keras_secure.training import SecureModel
+from keras_secure.watermark import SpreadSpectrum, attach, verify
 
 PRIVATE_KEY, PUBLIC_KEY = generate_key_pair()
 
@@ -351,3 +352,21 @@ def test_a_secure_model_is_exported_as_the_model_inside(model, x, tmp_path):
         bundle.load()(x)["predictions"], model.predict(x, verbose=0), atol=1e-5
     )
     assert bundle.card["name"] == model.name
+
+
+def test_a_watermark_s_secret_stays_out_of_the_bundle(tmp_path):
+    model = make_model()
+    mark = SpreadSpectrum("a key nobody guesses", message="hidden!!", margin=1.0)
+    attach(model.layers[-1], mark)
+    model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy")
+    model.fit(np.zeros((8, 8, 8, 1)), np.zeros(8), epochs=20, verbose=0)
+    assert verify(model.layers[-1], mark).message_matches
+    bundle = export_hardened(
+        model, tmp_path / "bundle", private_key=PRIVATE_KEY, include_keras=True
+    )
+    contents = b"".join(path.read_bytes() for path in bundle.path.rglob("*") if path.is_file())
+    assert model.layers[-1].kernel.numpy().tobytes() in contents, "the search finds what is there"
+    carrier, shares = mark._cache[tuple(model.layers[-1].kernel.shape)]
+    secrets = (b"a key nobody", b"hidden!!", carrier[:16].tobytes(), shares[:16].tobytes())
+    assert not any(secret in contents for secret in secrets)
+    assert PRIVATE_KEY.private_bytes_raw() not in contents
