@@ -97,7 +97,8 @@ class SpreadSpectrum(Mark):
         carrier, shares = self._carrier(tuple(weights.shape))
         values = ops.reshape(weights, (-1,))
         scale = ops.sqrt(ops.mean(ops.square(values)))
-        # The unit of the margin must not itself be trained: blowing it up would be a shortcut.
+        # The unit is measured and not trained: the gradient lies along the carriers alone, and
+        # never pulls at the size of the weight.
         scale = ops.stop_gradient(ops.maximum(scale, _SMALLEST_SCALE))
         sums = ops.segment_sum(values * carrier, shares, num_segments=self.num_bits)
         signs = (2 * self.message() - 1).astype("float32")

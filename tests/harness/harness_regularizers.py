@@ -17,6 +17,7 @@ def run_regularizer_test(make, shape=(16, 48)):
     check_modes_agree(make(), shape)
     check_dtypes(make(), shape)
     check_config(make(), shape)
+    check_traced_once(make(), shape)
     for policy in ("float32", "mixed_float16", "mixed_bfloat16", "float16"):
         for jit_compile in (False, True) if policy == "float32" else (False,):
             check_fit(make(), shape, policy, jit_compile)
@@ -82,6 +83,20 @@ def check_config(regularizer, shape):
     assert type(loaded) is type(regularizer)
     assert loaded.get_config() == regularizer.get_config()
     assert np.isfinite(float(loaded(keras.ops.convert_to_tensor(weight(shape)))))
+
+
+def check_traced_once(regularizer, shape):
+    calls = []
+    layer = keras.layers.Dense(shape[1])
+    model = keras.Sequential([keras.Input((shape[0],)), layer])
+    layer.kernel.regularizer = lambda x: calls.append(x) or regularizer(x)
+    model.compile(keras.optimizers.SGD(0.01), "mse")
+    x, y = weight((8, shape[0]), seed=1), weight((8, shape[1]), seed=2)
+    model.fit(x, y, batch_size=4, epochs=1, verbose=0)
+    traced = len(calls)
+    assert traced >= 1
+    model.fit(x, y, batch_size=4, epochs=2, verbose=0)
+    assert len(calls) == traced, "the penalty is part of the graph and not run again in Python"
 
 
 def check_fit(regularizer, shape, policy, jit_compile):

@@ -4,7 +4,7 @@ import pickle
 import keras
 import numpy as np
 import pytest
-from harness_regularizers import run_regularizer_test
+from harness_regularizers import gradient, run_regularizer_test
 
 from keras_secure.errors import InputError
 from keras_secure.watermark import SpreadSpectrum, Uchida, verify
@@ -39,6 +39,18 @@ def test_spread_spectrum_against_its_formula():
         np.testing.assert_allclose(mark.scores(values)[bit], score, rtol=1e-5)
         total += max(0.0, 1.5 - score * (1 if bits[bit] else -1)) ** 2
     np.testing.assert_allclose(float(mark(keras.ops.array(values))), 3.0 * total / 8, rtol=1e-5)
+
+
+def test_the_gradient_of_spread_spectrum_lies_along_its_carriers():
+    mark = SpreadSpectrum("k", num_bits=8, margin=1.5)
+    values = weight()
+    carrier, shares = mark._carrier(values.shape)
+    signs = 2.0 * mark.message() - 1
+    short = np.maximum(0.0, 1.5 - mark.scores(values) * signs)
+    scale = np.sqrt(np.mean(np.square(values, dtype="float64")))
+    expected = (-2 / 8 / scale) * (short * signs)[shares] * carrier
+    slope = gradient(mark, keras.Variable(values))
+    np.testing.assert_allclose(slope.ravel(), expected, rtol=1e-3, atol=1e-5)
 
 
 def test_uchida_against_its_formula():
