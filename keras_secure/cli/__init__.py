@@ -1,1 +1,1 @@
-"""TODO room."""
+"""The command line: `keras-secure demo`, `keras-secure verify`, `keras-secure version`."""

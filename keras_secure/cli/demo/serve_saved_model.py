@@ -1,0 +1,30 @@
+"""Serves a SavedModel with TensorFlow alone.
+
+Run as a script: `python serve_saved_model.py SAVED_MODEL REQUEST.npz ANSWER.npz`. Every array of the
+request is answered by its predictions, and by NAME_rejected.
+"""
+
+import sys
+
+# TensorFlow imports Keras on its own if it is there; this process must do without.
+sys.modules["keras"] = None
+sys.modules["keras_secure"] = None
+
+import numpy as np
+import tensorflow as tf
+
+
+def main(saved_model, request, answer):
+    """Answers the request."""
+    serve = tf.saved_model.load(saved_model).signatures["serving_default"]
+    answers = {}
+    with np.load(request) as arrays:
+        for name in arrays.files:
+            result = serve(x=tf.constant(arrays[name]))
+            answers[name] = result["predictions"].numpy()
+            answers[f"{name}_rejected"] = result["rejected"].numpy()
+    np.savez(answer, **answers)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
