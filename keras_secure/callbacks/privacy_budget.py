@@ -46,7 +46,6 @@ class PrivacyBudget(keras.callbacks.Callback):
         self.target_epsilon, self.target_delta = float(target_epsilon), float(target_delta)
         self.verbose = verbose
         self.burn_down = []
-        self._last_step = None
 
     def on_train_begin(self, logs=None):
         """Finds how many steps the budget holds and limits the optimizer to them."""
@@ -56,14 +55,13 @@ class PrivacyBudget(keras.callbacks.Callback):
                 f"PrivacyBudget found a {type(optimizer).__name__}, which spends no accountable "
                 "budget. Compile a SecureModel with keras_secure.optimizers.DPOptimizer."
             )
-        steps = optimizer.limit_to(self.target_epsilon, self.target_delta)
-        self._last_step = optimizer.executed_steps + steps
+        optimizer.limit_to(self.target_epsilon, self.target_delta)
         if not self.burn_down:
             self._note()
 
     def on_train_batch_end(self, batch, logs=None):
         """Stops once the last affordable step was taken."""
-        if self.model.optimizer.executed_steps >= self._last_step:
+        if self.model.optimizer.is_exhausted:
             self.model.stop_training = True
 
     def on_epoch_end(self, epoch, logs=None):
@@ -73,9 +71,10 @@ class PrivacyBudget(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         """Reports an early end; the limit stays until the next fit sets its own."""
-        if self.verbose and self.model.optimizer.executed_steps >= self._last_step:
+        optimizer = self.model.optimizer
+        if self.verbose and optimizer.is_exhausted:
             print(
-                f"Training ended after {self._last_step} private steps: one more would cross "
+                f"Training ended after {optimizer.executed_steps} private steps: one more would cross "
                 f"epsilon {self.target_epsilon:g} at delta {self.target_delta:g}."
             )
 

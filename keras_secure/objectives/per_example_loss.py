@@ -64,6 +64,22 @@ class PerExampleLoss:
             total = total + (value if loss_weight is None else value * loss_weight)
         return total
 
+    def by_output(self, y, y_pred, sample_weight=None):
+        """Returns the losses of each output by its name, before `loss_weights`.
+
+        Empty for a model with one output, whose loss is the whole.
+        """
+        if not tree.is_nested(y_pred):
+            return {}
+        names = list(y_pred) if isinstance(y_pred, dict) else self.output_names
+        rows = self._aligned(y, y_pred, sample_weight)
+        if names is None or len(names) != len(rows):
+            return {}
+        return {
+            name: _per_example(loss, target, output, weight)
+            for name, (target, output, weight, loss, _) in zip(names, rows, strict=True)
+        }
+
     def _aligned(self, y, y_pred, sample_weight):
         if not tree.is_nested(y_pred):
             y = tree.flatten(y)[0]

@@ -12,6 +12,8 @@ from keras_secure.privacy.noise import NoiseSource
 from keras_secure.registration import component
 
 _NO_LIMIT = 2**62
+# Outside, squares of gradients under- or overflow in float32 and norms would be underestimated.
+_CLIPS = (1e-8, 1e8)
 
 
 @component("optimizers")
@@ -83,6 +85,10 @@ class DPOptimizer(keras.optimizers.Optimizer):
         self._noise = NoiseSource(seed)
         self._divisor = _Hidden(0.0, "float32")
         self._step_limit = _Hidden(_NO_LIMIT, "int64")
+        # Releases of this process. No restored or reset variable can lower it, so neither a step
+        # nor its noise ever repeats.
+        self._released = _Hidden(0, "int64")
+        self._budget = None
         self.ledger = Ledger()
         self.private_steps = self.add_variable(
             shape=(),
@@ -167,7 +173,7 @@ class DPOptimizer(keras.optimizers.Optimizer):
             )
         if not self.built:
             self.build(trainable_variables)
-        step = ops.convert_to_tensor(self.private_steps)
+        step = ops.maximum(ops.convert_to_tensor(self.private_steps), self._released.value)
         allowed = step < self._step_limit.value
         sums = backend.all_reduce_sum(clipped.values)
         # Beyond the budget nothing of the data is released: the gradient is zero. Keras sums
@@ -180,7 +186,8 @@ class DPOptimizer(keras.optimizers.Optimizer):
         if penalties is not None:
             gradients = [g + p / replicas for g, p in zip(gradients, penalties, strict=True)]
         self.inner_optimizer.apply(gradients, trainable_variables)
-        self.private_steps.assign_add(ops.cast(allowed, "int64"))
+        self.private_steps.assign(step + ops.cast(allowed, "int64"))
+        self._released.value.assign(step + ops.cast(allowed, "int64"))
 
     def begin_phase(self, sampling, expected_batch_size):
         """Records how the coming steps are sampled; called by `SecureModel`."""
@@ -200,15 +207,24 @@ class DPOptimizer(keras.optimizers.Optimizer):
     @property
     def executed_steps(self):
         """Int: private steps executed so far, over all phases."""
-        return int(ops.convert_to_numpy(self.private_steps))
+        counters = (self.private_steps, self._released.value)
+        return max(int(ops.convert_to_numpy(counter)) for counter in counters)
 
     def epsilon(self, target_delta, *, accountant="pld"):
         """Returns the epsilon spent so far, over all phases, at `target_delta`."""
         phases = self.ledger.phases(self.executed_steps)
         return accounting.epsilon(phases, target_delta, accountant=accountant)
 
+    @property
+    def is_exhausted(self):
+        """Whether a limit set by `limit_to` leaves no further step."""
+        return self.executed_steps >= int(ops.convert_to_numpy(self._step_limit.value))
+
     def limit_to(self, target_epsilon, target_delta):
         """Forbids steps beyond a budget, inside the compiled step itself.
+
+        The limit stays until another is set or `lift_limit` is called, and follows a checkpoint
+        that is loaded.
 
         Returns:
             int: how many more steps of the current phase the budget holds.
@@ -216,8 +232,10 @@ class DPOptimizer(keras.optimizers.Optimizer):
         Raises:
             BudgetExhaustedError: if it holds none.
         """
+        self._budget = (target_epsilon, target_delta)
         phases = self.ledger.phases(self.executed_steps)
         steps = accounting.max_steps(phases, self.ledger.current, target_epsilon, target_delta)
+        self._step_limit.value.assign(self.executed_steps + steps)
         if steps == 0:
             spent = accounting.epsilon(phases, target_delta)
             raise BudgetExhaustedError(
@@ -225,11 +243,11 @@ class DPOptimizer(keras.optimizers.Optimizer):
                 "and one more step would cross the budget. Stop here, raise the budget, or start "
                 "over with more noise."
             )
-        self._step_limit.value.assign(self.executed_steps + steps)
         return steps
 
     def lift_limit(self):
         """Withdraws the limit set by `limit_to`."""
+        self._budget = None
         self._step_limit.value.assign(_NO_LIMIT)
 
     def inherit_ledger(self, other):
@@ -283,7 +301,12 @@ class DPOptimizer(keras.optimizers.Optimizer):
                 f"The checkpoint counts {self.executed_steps} private steps, but its ledger records "
                 f"{recorded}. The file was altered; restore an intact checkpoint."
             )
+        # A fit that restores its backup goes on under the plan it has just begun, and within the
+        # budget it was given.
+        ledger.current = self.ledger.current
         self.ledger = ledger
+        if self._budget is not None and ledger.current is not None:
+            self.limit_to(*self._budget)
         # Positions start where the checkpoint was made: another key keeps them from repeating.
         self._noise.renew()
 
@@ -323,10 +346,11 @@ class _Hidden:
 
 
 def _check_plan(optimizer, l2_norm_clip, noise_multiplier, expected_batch_size):
-    if not l2_norm_clip > 0 or not np.isfinite(l2_norm_clip):
+    if not _CLIPS[0] <= l2_norm_clip <= _CLIPS[1]:
         raise PrivacyError(
-            f"l2_norm_clip is {l2_norm_clip}; it must be positive and finite, it is the bound that "
-            "the noise is scaled to."
+            f"l2_norm_clip is {l2_norm_clip}; it is the bound that the noise is scaled to and must "
+            f"lie between {_CLIPS[0]:g} and {_CLIPS[1]:g}, where float32 holds norms exactly. "
+            "Scale the loss instead."
         )
     if not noise_multiplier >= 0 or not np.isfinite(noise_multiplier):
         raise PrivacyError(f"noise_multiplier is {noise_multiplier}; it must be finite and >= 0.")

@@ -20,6 +20,8 @@ from keras_secure.privacy.rules import rule_for
 # Clipping aims this much below the bound, so that float32 rounding of norms and sums cannot lift
 # the sensitivity over it.
 _ROUNDING_MARGIN = 4e-6
+# By how much sums in half precision may differ with the order of their terms.
+_ROUNDING = {"float16": 1e-2, "bfloat16": 1e-1}
 # Layers that run their parts in a loop of their own: handled as one unit.
 _UNITS = (keras.layers.RNN, keras.layers.TimeDistributed, keras.layers.Bidirectional)
 
@@ -83,16 +85,20 @@ class PerExampleClipping:
         values = self._weighted_sums(contributions, weights)
         return ClippedSum(values, float(l2_norm_clip), norms), losses, aux
 
-    def verify(self, per_example_losses, *, batch_size, tolerance=1e-3):
+    def verify(self, per_example_losses, *, batch_size, tolerance=None):
         """Checks on one batch that the rules account for every use of every weight.
 
         A weight used behind its layer's back, as in `ops.matmul(x, layer.kernel)`, is seen by no
         rule. Where the unclipped per-example gradients do not add up to the ordinary gradient, the
-        layer around takes the exact fallback.
+        layer around takes the exact fallback. The default tolerance follows the precision of the
+        model's arithmetic.
 
         Raises:
             PrivacyError: if even the fallback for the whole model does not add up.
         """
+        if tolerance is None:
+            dtypes = {layer.compute_dtype for layer in self.model._flatten_layers()}
+            tolerance = max(_ROUNDING.get(dtype, 1e-3) for dtype in dtypes)
         while True:
             contributions, losses, _, ordinary = self._differentiate(
                 per_example_losses, batch_size, with_ordinary=True

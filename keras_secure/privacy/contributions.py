@@ -8,6 +8,14 @@ from abc import ABC, abstractmethod
 
 from keras import ops
 
+# Squares below the smallest normal float32 count as zero. Adding it per square keeps a norm from
+# being underestimated where tiny inputs meet huge gradients.
+_TINY = 1.2e-38
+# The Gram matrices of the ghost norm lose what is this much smaller than their terms. There the
+# norm is raised by more than their rounding error, so that it bounds the true one.
+_CANCELLATION = 1e-4
+_GRAM_ROUNDING = 2e-6
+
 
 class Contribution(ABC):
     """The per-example gradients of one variable."""
@@ -67,15 +75,15 @@ class OuterProducts(Contribution):
         positions, width_in = self.inputs.shape[2:]
         width_out = self.grads.shape[-1]
         if positions == 1:
-            products = ops.sum(ops.square(self.inputs), axis=-1) * ops.sum(
-                ops.square(self.grads), axis=-1
-            )
+            products = _lengths(self.inputs) * _lengths(self.grads)
             return ops.sum(products, axis=(1, 2))
         if positions is not None and positions * (width_in + width_out) < width_in * width_out:
             gram = ops.einsum("bgti,bgsi->bgts", self.inputs, self.inputs) * ops.einsum(
                 "bgto,bgso->bgts", self.grads, self.grads
             )
-            return ops.sum(gram, axis=(1, 2, 3))
+            return _bounded_from_below(
+                ops.sum(gram, axis=(2, 3)), _lengths(self.inputs), _lengths(self.grads)
+            )
         self.full = Materialized(ops.einsum("bgti,bgto->bgio", self.inputs, self.grads))
         return self.full.squared_norms()
 
@@ -87,6 +95,26 @@ class OuterProducts(Contribution):
         inputs = ops.where(column > 0, self.inputs, 0.0)
         left, right = _rows_by_group(inputs), _rows_by_group(scaled)
         return self.finish(ops.matmul(ops.transpose(left, (0, 2, 1)), right))
+
+
+def _lengths(tensor):
+    """Squared length of each position's vector, never below the true one by underflow."""
+    return ops.sum(ops.square(tensor), axis=-1) + _TINY * tensor.shape[-1]
+
+
+def _bounded_from_below(squared, inputs, grads):
+    """Raises ghost norms (batch, groups) to bounds where float32 cannot hold them exactly.
+
+    `inputs` and `grads` are squared lengths, shape (batch, groups, positions).
+    """
+    left, right = ops.sqrt(inputs), ops.sqrt(grads)
+    # By the triangle inequality the norm is at most the sum over positions.
+    ceiling = ops.square(ops.sum(left * right, axis=-1))
+    cancelled = squared < _CANCELLATION * ceiling
+    squared = ops.where(cancelled, ops.maximum(squared, 0.0) + _GRAM_ROUNDING * ceiling, squared)
+    # Underflow of the entries of one Gram matrix, amplified by the other.
+    lost = _TINY * (ops.square(ops.sum(left, axis=-1)) + ops.square(ops.sum(right, axis=-1)))
+    return ops.sum(squared + lost, axis=-1)
 
 
 def _rows_by_group(tensor):
@@ -106,17 +134,20 @@ class Rows(Contribution):
     """
 
     def __init__(self, indices, grads, num_rows):
-        self.indices, self.grads, self.num_rows = indices, grads, num_rows
+        self.indices, self.num_rows = indices, num_rows
+        # Positions that look up the same row add up in that row. Each holds its share of the sum,
+        # so that norm and sum see the same cancellation.
+        same = ops.cast(indices[:, :, None] == indices[:, None, :], "float32")
+        self.counts = ops.sum(same, axis=-1)
+        self.rows = ops.matmul(same, grads)
 
     def squared_norms(self):
-        # Positions that look up the same row add up in that row.
-        same = self.indices[:, :, None] == self.indices[:, None, :]
-        gram = ops.matmul(self.grads, ops.swapaxes(self.grads, -1, -2))
-        return ops.sum(ops.where(same, gram, 0.0), axis=(1, 2))
+        return ops.sum(ops.sum(ops.square(self.rows), axis=-1) / self.counts, axis=-1)
 
     def weighted_sum(self, weights):
         column = ops.reshape(weights, (-1, 1, 1))
-        scaled = ops.where(column > 0, self.grads * column, 0.0)
+        shares = self.rows * (column / self.counts[:, :, None])
+        scaled = ops.where(column > 0, shares, 0.0)
         return ops.segment_sum(
             ops.reshape(scaled, (-1, scaled.shape[-1])),
             ops.reshape(self.indices, (-1,)),

@@ -10,6 +10,10 @@ from keras_secure.errors import InputError, PrivacyError
 from keras_secure.privacy import PoissonBatches, PoissonSampling, physical_batch_size
 
 
+# Half precision holds a layer's response to inputs up to this.
+_LARGEST = 1e3
+
+
 def is_arrays(x):
     """Whether `x` consists of arrays with random access to examples."""
     if isinstance(x, keras.utils.PyDataset) or hasattr(x, "element_spec") or x is None:
@@ -38,6 +42,28 @@ def first_batch(data):
     return (*batch, None, None)[:3]
 
 
+def first_examples(x, y=None, sample_weight=None, count=3):
+    """Returns the first examples as tensors that any model can be checked on.
+
+    Numbers that are not finite or very large become ordinary ones, and weights become one: what is
+    checked is how the model is built, which must not depend on what these examples hold.
+    """
+
+    def ordinary(leaf):
+        if leaf is None:
+            return None
+        tensor = ops.convert_to_tensor(leaf[:count])
+        if not keras.backend.is_float_dtype(keras.backend.standardize_dtype(tensor.dtype)):
+            return tensor
+        return ops.clip(ops.where(ops.isfinite(tensor), tensor, 0.0), -_LARGEST, _LARGEST)
+
+    x, y = tree.map_structure(ordinary, (x, y))
+    weights = tree.map_structure(
+        lambda leaf: None if leaf is None else ops.ones_like(ordinary(leaf)), sample_weight
+    )
+    return x, y, weights
+
+
 class PrivateArrays:
     """Arrays under the name by which the training step knows their parts.
 
@@ -53,8 +79,7 @@ class PrivateArrays:
 
     def __init__(self, x, y=None, sample_weight=None, class_weight=None):
         parts = {"x": x, "y": y, "sample_weight": sample_weight}
-        given = {name: part for name, part in parts.items() if part is not None}
-        self.parts = tree.map_structure(ops.convert_to_numpy, given)
+        self.parts = {name: _arrays(part) for name, part in parts.items() if part is not None}
         lengths = {len(leaf) for leaf in tree.flatten(self.parts)}
         if len(lengths) != 1:
             raise InputError(
@@ -64,7 +89,9 @@ class PrivateArrays:
         self.num_examples = lengths.pop()
         if class_weight is not None:
             weights = _class_weights(self.parts.get("y"), class_weight)
-            self.parts["sample_weight"] = self.parts.get("sample_weight", 1.0) * weights
+            if sample_weight is not None:
+                weights = weights * np.reshape(self.parts["sample_weight"], weights.shape)
+            self.parts["sample_weight"] = weights
 
     def split(self, fraction):
         """Returns (training part, validation tuple): the last `fraction` is set aside."""
@@ -92,6 +119,17 @@ class PrivateArrays:
             physical_batch_size(self.num_examples, batch_size),
         )
         return PoissonBatches(self.parts, sampling, seed)
+
+
+def _arrays(part):
+    """Nested numpy arrays; a list of numbers is one array, a list of arrays a tuple of them."""
+    if isinstance(part, dict):
+        return {name: _arrays(value) for name, value in part.items()}
+    if isinstance(part, (list, tuple)):
+        if any(np.ndim(leaf) for leaf in tree.flatten(part)):
+            return tuple(_arrays(value) for value in part)
+        return np.asarray(part)
+    return ops.convert_to_numpy(part)
 
 
 def _class_weights(y, class_weight):

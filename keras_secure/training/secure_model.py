@@ -1,17 +1,29 @@
 """The fit wrapper: any Keras model, trained robustly, privately, or both."""
 
 import math
+import warnings
 
 import keras
 from keras import ops, tree
 
 from keras_secure import backend
-from keras_secure.errors import InputError, PrivacyError
+from keras_secure.errors import (
+    BudgetExhaustedError,
+    InputError,
+    PrivacyError,
+    PrivacyWarning,
+)
 from keras_secure.objectives import Objective, PerExampleLoss, Standard
 from keras_secure.optimizers import DPOptimizer
 from keras_secure.privacy import PerExampleClipping, UnstatedSampling, check_model
 from keras_secure.registration import component
-from keras_secure.training.private_data import PrivateArrays, first_batch, is_arrays
+from keras_secure.training.loss_check import check_loss
+from keras_secure.training.private_data import (
+    PrivateArrays,
+    first_batch,
+    first_examples,
+    is_arrays,
+)
 
 # Keeps small float16 gradients from vanishing. Per-example losses are not divided by the batch
 # size, so less is needed than for ordinary training; it is undone before the norms are taken.
@@ -72,6 +84,7 @@ class SecureModel(keras.Model):
         self.model = model
         self.objective = objective or Standard()
         self._clipping = None
+        self._is_checked = False
         self._per_example_loss = None
         self._metrics_are_weighted = True
 
@@ -135,6 +148,7 @@ class SecureModel(keras.Model):
                 )
             optimizer.inherit_ledger(previous)
         self._metrics_are_weighted = True
+        self._is_checked = False
         if private:
             if metrics is not None and weighted_metrics is not None:
                 raise PrivacyError(
@@ -191,6 +205,10 @@ class SecureModel(keras.Model):
             raise InputError("Compile the SecureModel with a loss before fit.")
         if self.is_private:
             backend.check_distribution(self.distribute_strategy)
+            sets_budget = any(hasattr(c, "target_epsilon") for c in tree.flatten(callbacks or ()))
+            if not sets_budget:
+                self._refuse_if_exhausted()
+            self._is_checked = False
             if is_arrays(x):
                 data = PrivateArrays(x, y, sample_weight, class_weight)
                 if validation_split and validation_data is None:
@@ -204,7 +222,7 @@ class SecureModel(keras.Model):
                 self._begin_unsampled(first_batch(x))
             shuffle = False
             validation_split = 0.0
-        return super().fit(
+        history = super().fit(
             x=x,
             y=y,
             batch_size=batch_size,
@@ -222,10 +240,19 @@ class SecureModel(keras.Model):
             validation_batch_size=validation_batch_size,
             validation_freq=validation_freq,
         )
+        if self.is_private and not sets_budget and self.optimizer.is_exhausted:
+            warnings.warn(
+                "The privacy budget of an earlier fit ended during this one; the steps after it "
+                "learnt nothing from the data. Pass a PrivacyBudget callback, which stops in time.",
+                PrivacyWarning,
+                stacklevel=2,
+            )
+        return history
 
     def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
         """Takes one step; under a `DPOptimizer` it is accounted without amplification."""
         if self.is_private:
+            self._refuse_if_exhausted()
             self._begin_unsampled((x, y, sample_weight))
         return super().train_on_batch(
             x, y, sample_weight=sample_weight, class_weight=class_weight, return_dict=return_dict
@@ -244,9 +271,14 @@ class SecureModel(keras.Model):
             value, y_pred = self._ordinary_update(per_example)
             size = ops.shape(tree.flatten(x)[0])[0]
             self._update_loss_metric(value, size)
+            if tree.is_nested(y_pred):
+                # Keeps the losses of the single outputs in the logs, as Keras does.
+                self.compute_loss(x, y, y_pred, sample_weight, training=True)
             return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
         losses, y_pred = self._private_update(per_example, x, mask)
         self._update_loss_metric(losses, mask)
+        for name, values in loss.by_output(y, y_pred, sample_weight).items():
+            self._update_loss_metric(values, mask, f"{name}_loss")
         weights = mask if not self._metrics_are_weighted else sample_weight
         if self._metrics_are_weighted and mask is not None:
             factor = ops.cast(mask, "float32")
@@ -331,19 +363,18 @@ class SecureModel(keras.Model):
             )
         sampling = self.optimizer.sampling or UnstatedSampling()
         current = self.optimizer.ledger.current
-        if current is None or current.sampling != sampling:
+        if not self._is_checked:
             self._prepare_private(*batch)
+        if current is None or current.sampling != sampling:
             self.optimizer.begin_phase(sampling, self.optimizer.expected_batch_size)
 
     def _prepare_private(self, x, y, sample_weight):
-        """Builds everything and refuses models that cannot be private, on three examples."""
-        x, y, sample_weight = tree.map_structure(
-            lambda leaf: None if leaf is None else ops.convert_to_tensor(leaf[:3]),
-            (x, y, sample_weight),
-        )
+        """Builds everything and refuses what cannot be private, on three examples."""
+        x, y, sample_weight = first_examples(x, y, sample_weight)
         y_pred = self(x, training=False)
         check_model(self.model, x)
         loss = self._per_example_loss
+        check_loss(loss, y, y_pred, sample_weight)
 
         def per_example():
             return self.objective(self.model, x, y, perturbed, loss, sample_weight)
@@ -354,10 +385,19 @@ class SecureModel(keras.Model):
         self.compute_loss(x, y, y_pred, sample_weight, training=False)
         self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
         self.reset_metrics()
+        self._is_checked = True
 
-    def _update_loss_metric(self, value, sample_weight):
+    def _refuse_if_exhausted(self):
+        if self.optimizer.is_exhausted:
+            raise BudgetExhaustedError(
+                f"The privacy budget was spent by the {self.optimizer.executed_steps} steps executed "
+                "so far. Pass a PrivacyBudget callback with a larger budget to fit, or withdraw the "
+                "limit with optimizer.lift_limit()."
+            )
+
+    def _update_loss_metric(self, value, sample_weight, name="loss"):
         for metric in self.metrics:
-            if metric.name == "loss":
+            if metric.name == name:
                 metric.update_state(value, sample_weight=sample_weight)
 
     def get_config(self):

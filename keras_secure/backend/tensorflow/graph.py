@@ -10,7 +10,9 @@ def compiled(function, jit_compile=False):
 
 def state_variable(value):
     """See `contract.Backend.state_variable`."""
-    return tf.Variable(value, trainable=False)
+    return tf.Variable(
+        value, trainable=False, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
+    )
 
 
 def has_accelerator():
