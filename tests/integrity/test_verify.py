@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import keras_secure
 from keras_secure.errors import InputError, IntegrityError
 from keras_secure.integrity import atomic, generate_key_pair, sign_bundle, verify_bundle
 
@@ -270,10 +271,14 @@ def test_every_byte_of_manifest_and_signature_matters(tmp_path):
     assert verify_bundle(bundle, PUBLIC_KEY).ok
 
 
-def test_the_room_needs_no_keras():
+def test_the_room_itself_needs_no_keras():
+    """The package registers its components on import; the room alone runs on bytes."""
     code = (
-        "import sys\n"
+        "import sys, types\n"
         "for name in ('keras', 'tensorflow', 'numpy'): sys.modules[name] = None\n"
+        "package = types.ModuleType('keras_secure')\n"
+        f"package.__path__ = [{str(Path(keras_secure.__file__).parent)!r}]\n"
+        "sys.modules['keras_secure'] = package\n"
         "import keras_secure.integrity as integrity\n"
         "assert 'cryptography' not in sys.modules\n"
         "integrity.generate_key_pair()\n"
