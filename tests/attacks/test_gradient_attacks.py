@@ -61,6 +61,19 @@ def test_a_linear_model_is_attacked_optimally(attack, dual):
     assert moved == pytest.approx(0.1 * dual(weights), rel=1e-3)
 
 
+def test_steps_grow_with_an_epsilon_given_later_unless_their_size_was_given():
+    model, weights = linear_classifier()
+    x = np.full((1, len(weights)), 0.5, "float32")
+
+    def reach(**arguments):
+        attack = PGD(0.01, steps=10, random_start=False, **arguments)
+        x_adv = attack.perturb(model, x, [1], epsilon=0.3)
+        return np.abs(ops.convert_to_numpy(x_adv) - x).max()
+
+    assert reach() == pytest.approx(0.3, rel=1e-5)
+    assert reach(step_size=0.01) == pytest.approx(0.1, rel=1e-4)
+
+
 def test_l1_skips_what_the_box_blocks():
     model, weights = linear_classifier()
     x = np.full((1, len(weights)), 0.5, "float32")

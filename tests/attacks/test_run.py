@@ -125,6 +125,46 @@ def test_graphs_are_shared_and_die_with_the_model():
     assert len(_GRAPHS) < size
 
 
+def test_a_graph_keeps_the_attack_it_was_made_for():
+    x, model, y = data(4)
+    attack = PGD(1e-6, steps=3, seed=0)
+    attack.run(model, x, y, batch_size=4, verbose=0)
+    attack.steps = 1
+    # Another dtype traces the same graph again, long after the object was changed.
+    twin = PGD(1e-6, steps=3, seed=0)
+    result = twin.run(model, x.astype("float64"), y, batch_size=4, verbose=0)
+    assert (result.queries == 1 + 3 + 1).all()
+
+
+def test_what_lowers_the_loss_is_not_returned():
+    class Downhill(Attack):
+        def update(self, x_adv, gradient, epsilon):
+            return x_adv - epsilon * ops.sign(gradient)
+
+    x, model, y = data(4)
+    lowered = ops.convert_to_numpy(Downhill(0.01).perturb(model, x, y))
+    assert (cross_entropy(model, lowered, y) < cross_entropy(model, x, y)).all()
+    result = Downhill(0.01).run(model, x, y, verbose=0)
+    np.testing.assert_array_equal(result.x_adv, x)
+    assert not result.success.any()
+    assert not result.distance.any()
+
+
+def test_a_gradient_that_is_not_finite_moves_nothing():
+    class Root(keras.Model):
+        """At zero, the slope by the first value is infinite."""
+
+        def call(self, x):
+            margin = x[:, 1:2] - 1e-9 * ops.sqrt(x[:, :1])
+            return ops.concatenate([margin, -margin], axis=1)
+
+    x = np.array([[0.0, 0.5]], "float32")
+    for norm in ("linf", "l2", "l1"):
+        attack = PGD(0.1, norm=norm, steps=2, random_start=False)
+        x_adv = ops.convert_to_numpy(attack.perturb(Root(), x, [0], from_logits=True))
+        np.testing.assert_allclose(x_adv, [[0.0, 0.4]], atol=1e-6)
+
+
 def test_weights_trained_on_are_seen_without_a_new_trace():
     x, model, y = data(4)
     before = FGSM(0.05).run(model, x, y, verbose=0)
