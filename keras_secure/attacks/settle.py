@@ -52,7 +52,9 @@ def settle(x_adv, x, epsilon, norm, bounds):
     """
     centre = x.astype("float64")
     delta = x_adv.astype("float64") - centre
-    length = distances(x_adv, x, norm)
+    # A step that overflowed has found nothing; NaN would count as fooling the model.
+    delta[~np.isfinite(delta)] = 0.0
+    length = distances(centre + delta, x, norm)
     outside = length > epsilon * (1 + SLACK)
     if outside.any():
         if norm == "linf":

@@ -150,6 +150,18 @@ def test_what_lowers_the_loss_is_not_returned():
     assert not result.distance.any()
 
 
+def test_a_step_into_nan_is_no_success():
+    class Broken(Attack):
+        def update(self, x_adv, gradient, epsilon):
+            return x_adv + ops.log(-epsilon)
+
+    x, model, y = data(4)
+    for norm in ("linf", "l2", "l1"):
+        result = Broken(0.1, norm=norm).run(model, x, y, verbose=0)
+        assert not result.success.any()
+        np.testing.assert_array_equal(result.x_adv, x)
+
+
 def test_a_gradient_that_is_not_finite_moves_nothing():
     class Root(keras.Model):
         """At zero, the slope by the first value is infinite."""
