@@ -58,11 +58,13 @@ class SecureModel(keras.Model):
 
     >>> import keras
     >>> import keras_secure as ks
+    >>> import numpy as np
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, activation="softmax")])
     >>> pgd = ks.attacks.PGD(epsilon=0.1, steps=3)
     >>> secure = ks.SecureModel(model, objective=ks.objectives.AdversarialTraining(pgd))
     >>> secure.compile("adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
-    >>> history = secure.fit(keras.random.uniform((32, 4)), [0, 1] * 16, verbose=0)
+    >>> x, y = np.random.default_rng(0).random((32, 4), "float32"), np.arange(32) % 2
+    >>> history = secure.fit(x, y, verbose=0)
     >>> sorted(history.history)
     ['accuracy', 'loss']
     """

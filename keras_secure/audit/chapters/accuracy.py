@@ -99,5 +99,8 @@ def examples_chapter(report) -> Chapter | None:
         for index, example in enumerate(report.adversarial_examples, start=1)
     ]
     columns = ["Example", "True label", *(f"{name} says" for name in names)]
-    lead = "What each model says before and after the change that the attacker made."
+    lead = (
+        f"Pictured is the change made against the {report.baseline} model. Each model is asked "
+        "about the original and about the change made against itself."
+    )
     return Chapter("examples", "Adversarial examples", lead, [Table(columns, rows)])

@@ -1,21 +1,22 @@
 """Serves a SavedModel with TensorFlow alone.
 
-Run as a script: `python serve_saved_model.py SAVED_MODEL REQUEST.npz ANSWER.npz`. Every array of the
-request is answered by its predictions, and by NAME_rejected.
+Run as a script, in a process of its own:
+`python serve_saved_model.py SAVED_MODEL REQUEST.npz ANSWER.npz`. Every array of the request is
+answered by its predictions, and by NAME_rejected.
 """
 
 import sys
 
-# TensorFlow imports Keras on its own if it is there; this process must do without.
-sys.modules["keras"] = None
-sys.modules["keras_secure"] = None
-
-import numpy as np
-import tensorflow as tf
-
 
 def main(saved_model, request, answer):
-    """Answers the request."""
+    """Answers the request without Keras and without this library."""
+    # TensorFlow imports Keras on its own if it is there; here it must do without.
+    sys.modules["keras"] = None
+    sys.modules["keras_secure"] = None
+
+    import numpy as np
+    import tensorflow as tf
+
     serve = tf.saved_model.load(saved_model).signatures["serving_default"]
     answers = {}
     with np.load(request) as arrays:
