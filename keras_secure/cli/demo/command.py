@@ -12,6 +12,15 @@ from keras_secure.errors import InputError
 
 DEFAULT_OUTPUT = "keras-secure-demo"
 
+TARGET_EPSILONS = 0.01, 100.0
+"""Below, no noise is enough for a small data set; above, the noise protects nothing."""
+
+ATTACK_EPSILONS = 1e-4, 1.0
+"""Below, float32 inputs hardly move; above, nothing of an input in [0, 1] is left."""
+
+SEEDS = 0, 2**32 - 1
+"""What NumPy accepts."""
+
 
 def add_arguments(parser):
     """Declares the options."""
@@ -40,7 +49,10 @@ def main(options):
     """Runs the demo and returns 0."""
     _check(options)
     output.check_output_folder(options.output)
-    dataset = data.load_npz(options.data) if options.data else data.load_dataset(options.dataset)
+    if options.data is None:
+        dataset = data.load_dataset(options.dataset)
+    else:
+        dataset = data.load_npz(options.data)
     sizes = plan.make_plan(dataset, options.quick, options.attack_epsilon)
     keras.utils.set_random_seed(options.seed)
     with (
@@ -56,15 +68,19 @@ def main(options):
 
 
 def _check(options):
-    if not options.target_epsilon > 0:
-        raise InputError(f"--target-epsilon is {options.target_epsilon}; give a positive number.")
-    if options.attack_epsilon is not None and not 0 < options.attack_epsilon <= 1:
-        raise InputError(
-            f"--attack-epsilon is {options.attack_epsilon}; inputs are scaled to [0, 1], so give a "
-            "number in (0, 1]."
-        )
-    if options.seed < 0:
-        raise InputError(f"--seed is {options.seed}; give an integer >= 0.")
+    _check_range("--target-epsilon", options.target_epsilon, TARGET_EPSILONS)
+    if options.attack_epsilon is not None:
+        _check_range("--attack-epsilon", options.attack_epsilon, ATTACK_EPSILONS)
+    _check_range("--seed", options.seed, SEEDS)
+    if not options.output:
+        raise InputError("--output is empty; give the name of a new folder.")
+
+
+def _check_range(name, value, allowed):
+    low, high = allowed
+    # Written so that NaN fails it.
+    if not low <= value <= high:
+        raise InputError(f"{name} is {value}; give a number from {low} to {high}.")
 
 
 def _run(dataset, sizes, target_epsilon, folder, scratch):

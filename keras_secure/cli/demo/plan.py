@@ -56,7 +56,7 @@ def make_plan(dataset, quick=False, epsilon=None):
     shares = (1 / 3, 2 / 3, 1, 2) if quick else (1 / 3, 2 / 3, 1, 4 / 3, 2, 3)
     return Plan(
         epsilon=epsilon,
-        epsilons=tuple(round(share * epsilon, 4) for share in shares),
+        epsilons=_curve(epsilon, shares),
         plain_epochs=epochs(240 if quick else 360, batch_size),
         robust_epochs=epochs(450 if quick else 1000, batch_size),
         private_epochs=epochs(110 if quick else 220, private_batch_size),
@@ -66,6 +66,11 @@ def make_plan(dataset, quick=False, epsilon=None):
         attack_restarts=1 if quick else 5,
         num_attacked=min(len(dataset.x_test), 200 if quick else 500),
     )
+
+
+def _curve(epsilon, shares):
+    """Multiples of `epsilon` to four digits, none beyond the whole range of an input."""
+    return tuple(sorted({min(1.0, float(f"{share * epsilon:.4g}")) for share in shares}))
 
 
 def target_delta(num_examples):

@@ -92,7 +92,8 @@ class OneBar(keras.callbacks.Callback):
 
     def __init__(self, title):
         super().__init__()
-        self.title, self.bar = title, None
+        self.title = title
+        self.bar: Any = None
 
     def on_train_begin(self, logs=None):
         """Announces the training and opens the bar."""
