@@ -39,7 +39,7 @@ class Backend(Protocol):
     ) -> Any:
         """The windows a convolution sees in (batch, *space, channels) inputs.
 
-        Returns (batch, *positions, taps * channels); taps vary slower than channels.
+        Returns (batch, taps * channels, positions); taps vary slower than channels.
         """
 
     @staticmethod

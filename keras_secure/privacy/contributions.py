@@ -62,29 +62,33 @@ class OuterProducts(Contribution):
         inputs: Shape (batch, groups, positions, inputs), float32.
         grads: Shape (batch, groups, positions, outputs), float32.
         finish: Maps a (groups, inputs, outputs) tensor to the variable's shape.
+        positions_last: Whether `inputs` has shape (batch, groups, inputs, positions) instead.
 
     Reference: Goodfellow 2015 (arXiv 1510.01799); Li et al. 2021 (arXiv 2110.05679) section 4;
     Bu et al. 2022 (arXiv 2210.00038) section 3 for keeping the factors until the weighted sum.
     """
 
-    def __init__(self, inputs, grads, finish):
+    def __init__(self, inputs, grads, finish, positions_last=False):
         self.inputs, self.grads, self.finish = inputs, grads, finish
+        self.positions_last = positions_last
         self.full = None
 
     def squared_norms(self):
-        positions, width_in = self.inputs.shape[2:]
+        axis = "it" if self.positions_last else "ti"
+        positions, width_in = (self.inputs.shape[2 + axis.index(name)] for name in "ti")
         width_out = self.grads.shape[-1]
         if positions == 1:
-            products = _lengths(self.inputs) * _lengths(self.grads)
-            return ops.sum(products, axis=(1, 2))
+            products = ops.sum(ops.square(self.inputs), axis=(2, 3)) * ops.sum(
+                ops.square(self.grads), axis=(2, 3)
+            )
+            return ops.sum(products, axis=1)
         if positions is not None and positions * (width_in + width_out) < width_in * width_out:
-            gram = ops.einsum("bgti,bgsi->bgts", self.inputs, self.inputs) * ops.einsum(
+            other = axis.replace("t", "s")
+            gram = ops.einsum(f"bg{axis},bg{other}->bgts", self.inputs, self.inputs) * ops.einsum(
                 "bgto,bgso->bgts", self.grads, self.grads
             )
-            return _bounded_from_below(
-                ops.sum(gram, axis=(2, 3)), _lengths(self.inputs), _lengths(self.grads)
-            )
-        self.full = Materialized(ops.einsum("bgti,bgto->bgio", self.inputs, self.grads))
+            return ops.sum(gram, axis=(1, 2, 3))
+        self.full = Materialized(ops.einsum(f"bg{axis},bgto->bgio", self.inputs, self.grads))
         return self.full.squared_norms()
 
     def weighted_sum(self, weights):
@@ -93,28 +97,10 @@ class OuterProducts(Contribution):
         column = ops.reshape(weights, (-1, 1, 1, 1))
         scaled = ops.where(column > 0, self.grads * column, 0.0)
         inputs = ops.where(column > 0, self.inputs, 0.0)
+        if self.positions_last:
+            inputs = ops.transpose(inputs, (0, 1, 3, 2))
         left, right = _rows_by_group(inputs), _rows_by_group(scaled)
         return self.finish(ops.matmul(ops.transpose(left, (0, 2, 1)), right))
-
-
-def _lengths(tensor):
-    """Squared length of each position's vector, never below the true one by underflow."""
-    return ops.sum(ops.square(tensor), axis=-1) + _TINY * tensor.shape[-1]
-
-
-def _bounded_from_below(squared, inputs, grads):
-    """Raises ghost norms (batch, groups) to bounds where float32 cannot hold them exactly.
-
-    `inputs` and `grads` are squared lengths, shape (batch, groups, positions).
-    """
-    left, right = ops.sqrt(inputs), ops.sqrt(grads)
-    # By the triangle inequality the norm is at most the sum over positions.
-    ceiling = ops.square(ops.sum(left * right, axis=-1))
-    cancelled = squared < _CANCELLATION * ceiling
-    squared = ops.where(cancelled, ops.maximum(squared, 0.0) + _GRAM_ROUNDING * ceiling, squared)
-    # Underflow of the entries of one Gram matrix, amplified by the other.
-    lost = _TINY * (ops.square(ops.sum(left, axis=-1)) + ops.square(ops.sum(right, axis=-1)))
-    return ops.sum(squared + lost, axis=-1)
 
 
 def _rows_by_group(tensor):

@@ -5,18 +5,11 @@ import math
 
 import tensorflow as tf
 
-# Up to this many taps, slicing beats the patch kernel (measured on CPU: 3x3 is 1.5 to 5 times
-# faster by slices, 4x4 and 8x8 are 3 to 6 times faster by the kernel).
-_SLICED_TAPS = 9
-
 
 def extract_windows(inputs, window, strides, dilations, padding):
     """See `contract.Backend.extract_windows`."""
-    if len(window) == 2 and math.prod(window) > _SLICED_TAPS and padding != "causal":
-        return tf.image.extract_patches(
-            inputs, [1, *window, 1], [1, *strides, 1], [1, *dilations, 1], padding.upper()
-        )
-    pads, counts = [(0, 0)], []
+    rank = len(window)
+    pads, counts = [], []
     for size, taps, stride, dilation in zip(
         inputs.shape[1:-1], window, strides, dilations, strict=True
     ):
@@ -27,15 +20,28 @@ def extract_windows(inputs, window, strides, dilations, padding):
             before, after = missing // 2, missing - missing // 2
         elif padding == "causal":
             before = span - 1
-        pads.append((before, after))
         counts.append((size + before + after - span) // stride + 1)
-    padded = tf.pad(inputs, [*pads, (0, 0)])
+        # Up to a multiple of the stride, so that the axis splits into phases.
+        pads.append((before, after + -(size + before + after) % stride))
+    padded = tf.pad(inputs, [(0, 0), *pads, (0, 0)])
+    batch, channels = tf.shape(inputs)[0], inputs.shape[-1]
+    split = [batch]
+    for size, stride in zip(padded.shape[1:-1], strides, strict=True):
+        split += [size // stride, stride]
+    phases = tf.reshape(padded, [*split, channels])
+    # Batch, phases, channels, space: every tap is then a slice of unit stride with long rows, which
+    # is 1.2 to 8 times faster on CPU than TensorFlow's patch kernel.
+    phases = tf.transpose(
+        phases, [0, *range(2, 2 * rank + 1, 2), 2 * rank + 1, *range(1, 2 * rank, 2)]
+    )
     taken = []
     for offsets in itertools.product(*[range(taps) for taps in window]):
-        starts = [offset * dilation for offset, dilation in zip(offsets, dilations, strict=True)]
-        index = [
-            slice(start, start + (count - 1) * stride + 1, stride)
-            for start, count, stride in zip(starts, counts, strides, strict=True)
+        places = [offset * dilation for offset, dilation in zip(offsets, dilations, strict=True)]
+        phase = [place % stride for place, stride in zip(places, strides, strict=True)]
+        space = [
+            slice(place // stride, place // stride + count)
+            for place, stride, count in zip(places, strides, counts, strict=True)
         ]
-        taken.append(padded[(slice(None), *index)])
-    return tf.concat(taken, axis=-1)
+        taken.append(phases[(slice(None), *phase, slice(None), *space)])
+    shape = [batch, math.prod(window) * channels, math.prod(counts)]
+    return tf.reshape(tf.concat(taken, axis=1), shape)

@@ -18,7 +18,7 @@ def convolution(layer, calls):
     found = []
     if layer.kernel.trainable:
         groups = layer.groups
-        patches = ops.concatenate([_patches(layer, x) for x, _ in calls], axis=2)
+        windows = ops.concatenate([_windows(layer, x) for x, _ in calls], axis=3)
         grads = ops.concatenate(
             [_positions(dz, groups, layer.filters // groups) for _, dz in calls], axis=2
         )
@@ -28,7 +28,7 @@ def convolution(layer, calls):
             total = ops.transpose(total, (1, 0, 2))
             return ops.reshape(total, tuple(layer.kernel.shape))
 
-        found += [(layer.kernel, OuterProducts(patches, grads, finish))]
+        found += [(layer.kernel, OuterProducts(windows, grads, finish, positions_last=True))]
     if layer.use_bias and layer.bias.trainable:
         axes = tuple(range(1, layer.rank + 1))
         found += [(layer.bias, Materialized(sum(ops.sum(dz, axis=axes) for _, dz in calls)))]
@@ -43,24 +43,22 @@ def _channels_last(layer, tensor):
 
 
 def _positions(grads, groups, width):
-    flat = ops.reshape(grads, (ops.shape(grads)[0], math.prod(grads.shape[1:-1]), groups, width))
-    return _groups_first(flat)
+    """Output gradients, shape (batch, groups, positions, filters per group)."""
+    batch, count = ops.shape(grads)[0], math.prod(grads.shape[1:-1])
+    if groups == 1:
+        return ops.reshape(grads, (batch, 1, count, width))
+    return ops.transpose(ops.reshape(grads, (batch, count, groups, width)), (0, 2, 1, 3))
 
 
-def _patches(layer, x):
-    """Windows of the input, shape (batch, groups, positions, window * inputs per group)."""
-    window, channels, groups = layer.kernel_size, x.shape[-1], layer.groups
-    taken = backend.extract_windows(x, window, layer.strides, layer.dilation_rate, layer.padding)
-    batch, count, size = ops.shape(x)[0], math.prod(taken.shape[1:-1]), math.prod(window)
+def _windows(layer, x):
+    """Windows of the input, shape (batch, groups, taps * inputs per group, positions)."""
+    groups, width = layer.groups, x.shape[-1] // layer.groups
+    taken = backend.extract_windows(
+        x, layer.kernel_size, layer.strides, layer.dilation_rate, layer.padding
+    )
+    batch, count, taps = ops.shape(x)[0], taken.shape[-1], math.prod(layer.kernel_size)
     if groups > 1:
         # Each group takes a slice of the channels of every tap.
-        taken = ops.reshape(taken, (batch, count, size, groups, channels // groups))
-        taken = ops.transpose(taken, (0, 1, 3, 2, 4))
-    return _groups_first(ops.reshape(taken, (batch, count, groups, size * channels // groups)))
-
-
-def _groups_first(tensor):
-    _, positions, groups, width = tensor.shape
-    if groups == 1:
-        return ops.reshape(tensor, (ops.shape(tensor)[0], 1, positions, width))
-    return ops.transpose(tensor, (0, 2, 1, 3))
+        taken = ops.reshape(taken, (batch, taps, groups, width, count))
+        taken = ops.transpose(taken, (0, 2, 1, 3, 4))
+    return ops.reshape(taken, (batch, groups, taps * width, count))
