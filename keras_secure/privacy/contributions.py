@@ -77,17 +77,16 @@ class OuterProducts(Contribution):
         axis = "it" if self.positions_last else "ti"
         positions, width_in = (self.inputs.shape[2 + axis.index(name)] for name in "ti")
         width_out = self.grads.shape[-1]
+        left = _lengths(self.inputs, axis=2 if self.positions_last else 3)
+        right = _lengths(self.grads, axis=3)
         if positions == 1:
-            products = ops.sum(ops.square(self.inputs), axis=(2, 3)) * ops.sum(
-                ops.square(self.grads), axis=(2, 3)
-            )
-            return ops.sum(products, axis=1)
+            return ops.sum(left * right, axis=(1, 2))
         if positions is not None and positions * (width_in + width_out) < width_in * width_out:
             other = axis.replace("t", "s")
             gram = ops.einsum(f"bg{axis},bg{other}->bgts", self.inputs, self.inputs) * ops.einsum(
                 "bgto,bgso->bgts", self.grads, self.grads
             )
-            return ops.sum(gram, axis=(1, 2, 3))
+            return _bounded_from_below(ops.sum(gram, axis=(2, 3)), left, right)
         self.full = Materialized(ops.einsum(f"bg{axis},bgto->bgio", self.inputs, self.grads))
         return self.full.squared_norms()
 
@@ -101,6 +100,26 @@ class OuterProducts(Contribution):
             inputs = ops.transpose(inputs, (0, 1, 3, 2))
         left, right = _rows_by_group(inputs), _rows_by_group(scaled)
         return self.finish(ops.matmul(ops.transpose(left, (0, 2, 1)), right))
+
+
+def _lengths(tensor, axis):
+    """Squared length of each position's vector, never below the true one by underflow."""
+    return ops.sum(ops.square(tensor), axis=axis) + _TINY * tensor.shape[axis]
+
+
+def _bounded_from_below(squared, inputs, grads):
+    """Raises ghost norms (batch, groups) to bounds where float32 cannot hold them exactly.
+
+    `inputs` and `grads` are squared lengths, shape (batch, groups, positions).
+    """
+    left, right = ops.sqrt(inputs), ops.sqrt(grads)
+    # By the triangle inequality the norm is at most the sum over positions.
+    ceiling = ops.square(ops.sum(left * right, axis=-1))
+    cancelled = squared < _CANCELLATION * ceiling
+    squared = ops.where(cancelled, ops.maximum(squared, 0.0) + _GRAM_ROUNDING * ceiling, squared)
+    # Underflow of the entries of one Gram matrix, amplified by the other.
+    lost = _TINY * (ops.square(ops.sum(left, axis=-1)) + ops.square(ops.sum(right, axis=-1)))
+    return ops.sum(squared + lost, axis=-1)
 
 
 def _rows_by_group(tensor):

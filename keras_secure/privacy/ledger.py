@@ -40,7 +40,10 @@ class Phase:
     def from_dict(cls, values):
         """Rebuilds a phase from `to_dict`."""
         sampling = dict(values["sampling"])
-        return cls(**{**values, "sampling": _KINDS[sampling.pop("kind")](**sampling)})
+        phase = cls(**{**values, "sampling": _KINDS[sampling.pop("kind")](**sampling)})
+        if type(phase.steps) is not int or phase.steps < 0 or not phase.noise_multiplier >= 0:
+            raise ValueError(f"a phase of {phase.steps} steps at noise {phase.noise_multiplier}")
+        return phase
 
 
 class Ledger:

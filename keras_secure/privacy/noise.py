@@ -56,7 +56,8 @@ class NoiseSource:
         """
         sizes = [math.prod(shape) for shape in shapes]
         flat = backend.normal(sum(sizes), stddev, self._key, step)
-        parts = ops.split(flat, list(itertools.accumulate(sizes))[:-1])
+        ends = list(itertools.accumulate(sizes))
+        parts = [flat[end - size : end] for size, end in zip(sizes, ends, strict=True)]
         return [ops.reshape(part, shape) for part, shape in zip(parts, shapes, strict=True)]
 
     def __repr__(self):
