@@ -113,8 +113,7 @@ class Observation:
     def _copier(self, layer):
         call = layer.call
         variables = layer.trainable_variables
-        weight_ids = {id(variable) for variable in layer.weights}
-        seeds = [v for v in layer.variables if id(v) not in weight_ids and v.dtype == "uint32"]
+        seeds = [v for v in layer.variables if v.name == "seed_generator_state"]
 
         def copied(*args, **kwargs):
             flat = tree.flatten((args, kwargs))
@@ -145,7 +144,7 @@ class Observation:
 
     def _streams(self, seed):
         """One seed state per example, so that every example draws from a stream of its own."""
-        numbers = ops.cast(ops.arange(self.batch_size, dtype="int32"), "uint32")
+        numbers = ops.cast(ops.arange(self.batch_size, dtype="int32"), seed.dtype)
         spread = ops.stack([numbers * _SEED_STRIDE, ops.zeros_like(numbers)], axis=1)
         return ops.convert_to_tensor(seed)[None] + spread
 

@@ -10,7 +10,7 @@ from keras_secure.privacy import PerExampleClipping
 
 def seed_states(model):
     """The variables that decide what dropout draws next."""
-    return [v for v in model.variables if v.dtype == "uint32"]
+    return [v for v in model.variables if v.name == "seed_generator_state"]
 
 
 def true_clipped_sum(model, losses, clip, mask=None, loss_scale=1.0):

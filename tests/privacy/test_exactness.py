@@ -313,6 +313,43 @@ def test_fallback(name):
     check(build(), fallback=[kind], modes=("eager", "graph") if name == "own_weights" else ("eager",))
 
 
+class OwnDropout(OwnWeights):
+    def __init__(self):
+        super().__init__()
+        self.dropout = layers.Dropout(0.5)
+
+    def call(self, inputs, training=False):
+        return self.dropout(super().call(inputs), training=training)
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+def test_dropout_within_the_fallback_differs_by_example_and_step(mode):
+    import tensorflow as tf
+
+    model = sequential((40,), OwnDropout())
+    engine, x = PerExampleClipping(model), np.ones((SIZE, 40), "float32")
+
+    def losses():
+        outputs = model(x, training=True)
+        return ops.sum(outputs**2, axis=-1), outputs
+
+    def run():
+        found, _, outputs = engine.clipped_sum(losses, l2_norm_clip=1e6, batch_size=SIZE)
+        return found.values[0], outputs
+
+    if mode == "graph":
+        run = tf.function(run, autograph=False)
+    with pytest.warns(FallbackWarning):
+        steps = [tuple(np.asarray(v) for v in run()) for _ in range(3)]
+    masks = np.concatenate([outputs != 0 for _, outputs in steps])
+    assert len({row.tobytes() for row in masks}) == 3 * SIZE
+    assert 0.35 < masks.mean() < 0.65
+    for gradient, outputs in steps:
+        # d(output^2)/d(scale): where dropout kept, 2 * (2 tanh(s)) * 2 * (1 - tanh(s)^2).
+        kept = 8 * np.tanh(1) * (1 - np.tanh(1) ** 2)
+        np.testing.assert_allclose(gradient, (outputs != 0).sum(axis=0) * kept, rtol=1e-5)
+
+
 def test_fallback_is_found_when_examples_are_folded_into_positions():
     model = sequential((3, 2), IntoBatch(), layers.Dense(2))
     x, engine = normal(SIZE, 3, 2), PerExampleClipping(model)
@@ -398,7 +435,7 @@ def test_outer_products_in_both_branches(shape):
     np.testing.assert_allclose(
         products.squared_norms(), np.sum(full**2, axis=(1, 2, 3)), rtol=2e-5
     )
-    assert (products.full is None) == (positions < 50)
+    assert products.is_full == (positions == 50)
     weights = np.array([0.5, 0.0, 2.0], "float32")
     np.testing.assert_allclose(
         products.weighted_sum(ops.convert_to_tensor(weights)),
