@@ -10,6 +10,9 @@ from keras_secure.cli import data, output
 from keras_secure.cli.demo import measuring, plan, shipping, training
 from keras_secure.errors import InputError
 
+# Not argparse's own default: a value that equals it would escape the exclusion with --data.
+DEFAULT_DATASET = "digits"
+
 DEFAULT_OUTPUT = "keras-secure-demo"
 
 TARGET_EPSILONS = 0.01, 100.0
@@ -27,9 +30,8 @@ def add_arguments(parser):
     source = parser.add_mutually_exclusive_group()
     source.add_argument(
         "--dataset",
-        default="digits",
         metavar="NAME",
-        help=f"one of {', '.join(data.KNOWN)} (default: digits, which needs no download)",
+        help=f"one of {', '.join(data.KNOWN)} (default: {DEFAULT_DATASET}, needs no download)",
     )
     source.add_argument(
         "--data", metavar="FILE.npz", help="arrays x_train, y_train, x_test, y_test, or x, y"
@@ -49,10 +51,11 @@ def main(options):
     """Runs the demo and returns 0."""
     _check(options)
     output.check_output_folder(options.output)
-    if options.data is None:
-        dataset = data.load_dataset(options.dataset)
-    else:
+    if options.data is not None:
         dataset = data.load_npz(options.data)
+    else:
+        name = DEFAULT_DATASET if options.dataset is None else options.dataset
+        dataset = data.load_dataset(name)
     sizes = plan.make_plan(dataset, options.quick, options.attack_epsilon)
     keras.utils.set_random_seed(options.seed)
     with (
