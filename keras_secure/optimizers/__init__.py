@@ -2,6 +2,6 @@
 
 from keras_secure.optimizers.clipping_optimizer import ClippingOptimizer
 from keras_secure.optimizers.dp_optimizer import DPOptimizer
-from keras_secure.optimizers.named import DPAdam, DPSGD
+from keras_secure.optimizers.named import DPSGD, DPAdam
 
-__all__ = ["ClippingOptimizer", "DPAdam", "DPOptimizer", "DPSGD"]
+__all__ = ["DPSGD", "ClippingOptimizer", "DPAdam", "DPOptimizer"]

@@ -75,13 +75,13 @@ class PerExampleClipping:
         )
         squared = sum(c.squared_norms() for c in contributions.values())
         norms = ops.sqrt(squared + ops.zeros_like(losses, dtype="float32"))
-        counts = ops.isfinite(norms)
-        if example_mask is not None:
-            counts = ops.logical_and(counts, example_mask)
+        finite = ops.isfinite(norms)
+        counts = finite if example_mask is None else ops.logical_and(finite, example_mask)
         limit = l2_norm_clip * (1.0 - _ROUNDING_MARGIN)
         # Where the norm is no number the weight is zero, and must not become one by arithmetic.
         safe = ops.maximum(ops.where(counts, norms, 1.0), 1e-30)
         weights = ops.where(counts, ops.minimum(1.0, limit / safe), 0.0)
+        _silence(contributions.values(), finite)
         values = self._weighted_sums(contributions, weights)
         return ClippedSum(values, float(l2_norm_clip), norms), losses, aux
 
@@ -116,8 +116,8 @@ class PerExampleClipping:
                 return
             if id(self.model) in self._as_units:
                 raise PrivacyError(
-                    f"The per-example gradients of {wrong[0].path!r} do not add up to its gradient, "
-                    "so clipping would not bound it. Express its use through Keras layers, or "
+                    f"The per-example gradients of {wrong[0].path!r} do not add up to its "
+                    "gradient, so clipping would not bound it. Express its use through Keras layers, or "
                     "freeze it."
                 )
             ruled, unruled = self.layers()
@@ -216,8 +216,8 @@ class PerExampleClipping:
         if fresh:
             named = ", ".join(f"{layer.name} ({type(layer).__name__})" for layer in fresh)
             warnings.warn(
-                f"No per-example gradient rule covers {named}. Clipping stays exact, but runs these "
-                "layers with one copy of their weights per example, which is slower. Register a "
+                f"No per-example gradient rule covers {named}. Clipping stays exact, but runs "
+                "these layers with one copy of their weights per example, which is slower. Register a "
                 "rule with keras_secure.privacy.register_rule to make it fast.",
                 FallbackWarning,
                 stacklevel=3,
@@ -239,6 +239,20 @@ class PerExampleClipping:
 
 def _parts(layer):
     return list(layer._flatten_layers(include_self=False, recursive=False))
+
+
+def _silence(contributions, finite):
+    """Zeroes what belongs to examples that are not finite: zero times infinity would be NaN."""
+    factors = [factor for contribution in contributions for factor in contribution.factors]
+
+    def zeroed():
+        column = [ops.reshape(finite, (-1,) + (1,) * (len(f.shape) - 1)) for f in factors]
+        return [ops.where(keep, f, 0.0) for keep, f in zip(column, factors, strict=True)]
+
+    # Rare, so the usual step must not pay a pass over every factor for it.
+    remaining = iter(ops.cond(ops.all(finite), lambda: factors, zeroed))
+    for contribution in contributions:
+        contribution.factors = [next(remaining) for _ in contribution.factors]
 
 
 def _largest(tensor):

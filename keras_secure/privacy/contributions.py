@@ -18,7 +18,15 @@ _GRAM_ROUNDING = 2e-6
 
 
 class Contribution(ABC):
-    """The per-example gradients of one variable."""
+    """The per-example gradients of one variable.
+
+    Attributes:
+        factors: Float tensors with a leading batch axis, in which the gradients are linear. Between
+            `squared_norms` and `weighted_sum` they may be replaced, to silence examples that are
+            not finite: a weight of zero alone would not.
+    """
+
+    factors: list
 
     @abstractmethod
     def squared_norms(self):
@@ -37,18 +45,17 @@ class Materialized(Contribution):
     """
 
     def __init__(self, gradients):
-        self.gradients = ops.cast(gradients, "float32")
+        self.factors = [ops.cast(gradients, "float32")]
 
     def squared_norms(self):
-        flat = ops.reshape(self.gradients, (ops.shape(self.gradients)[0], -1))
+        """See `Contribution`."""
+        (gradients,) = self.factors
+        flat = ops.reshape(gradients, (ops.shape(gradients)[0], -1))
         return ops.sum(ops.square(flat), axis=-1)
 
     def weighted_sum(self, weights):
-        # A weight of zero must silence an example even where its gradient is not finite.
-        shape = tuple(self.gradients.shape)
-        column = ops.reshape(weights, (-1,) + (1,) * (len(shape) - 1))
-        kept = ops.where(column > 0, self.gradients, 0.0)
-        return ops.tensordot(weights, kept, axes=1)
+        """See `Contribution`."""
+        return ops.tensordot(weights, self.factors[0], axes=1)
 
 
 class OuterProducts(Contribution):
@@ -69,33 +76,36 @@ class OuterProducts(Contribution):
     """
 
     def __init__(self, inputs, grads, finish, positions_last=False):
-        self.inputs, self.grads, self.finish = inputs, grads, finish
-        self.positions_last = positions_last
-        self.full = None
+        self.factors = [inputs, grads]
+        self.finish, self.positions_last = finish, positions_last
+        self.is_full = False
 
     def squared_norms(self):
+        """See `Contribution`."""
+        inputs, grads = self.factors
         axis = "it" if self.positions_last else "ti"
-        positions, width_in = (self.inputs.shape[2 + axis.index(name)] for name in "ti")
-        width_out = self.grads.shape[-1]
-        left = _lengths(self.inputs, axis=2 if self.positions_last else 3)
-        right = _lengths(self.grads, axis=3)
+        positions, width_in = (inputs.shape[2 + axis.index(name)] for name in "ti")
+        width_out = grads.shape[-1]
+        left = _lengths(inputs, axis=2 if self.positions_last else 3)
+        right = _lengths(grads, axis=3)
         if positions == 1:
             return ops.sum(left * right, axis=(1, 2))
         if positions is not None and positions * (width_in + width_out) < width_in * width_out:
             other = axis.replace("t", "s")
-            gram = ops.einsum(f"bg{axis},bg{other}->bgts", self.inputs, self.inputs) * ops.einsum(
-                "bgto,bgso->bgts", self.grads, self.grads
+            gram = ops.einsum(f"bg{axis},bg{other}->bgts", inputs, inputs) * ops.einsum(
+                "bgto,bgso->bgts", grads, grads
             )
             return _bounded_from_below(ops.sum(gram, axis=(2, 3)), left, right)
-        self.full = Materialized(ops.einsum(f"bg{axis},bgto->bgio", self.inputs, self.grads))
-        return self.full.squared_norms()
+        full = ops.einsum(f"bg{axis},bgto->bgio", inputs, grads)
+        self.factors, self.is_full = [full], True
+        return ops.sum(ops.square(full), axis=(1, 2, 3))
 
     def weighted_sum(self, weights):
-        if self.full is not None:
-            return self.finish(self.full.weighted_sum(weights))
-        column = ops.reshape(weights, (-1, 1, 1, 1))
-        scaled = ops.where(column > 0, self.grads * column, 0.0)
-        inputs = ops.where(column > 0, self.inputs, 0.0)
+        """See `Contribution`."""
+        if self.is_full:
+            return self.finish(ops.tensordot(weights, self.factors[0], axes=1))
+        inputs, grads = self.factors
+        scaled = grads * ops.reshape(weights, (-1, 1, 1, 1))
         if self.positions_last:
             inputs = ops.transpose(inputs, (0, 1, 3, 2))
         left, right = _rows_by_group(inputs), _rows_by_group(scaled)
@@ -144,15 +154,15 @@ class Rows(Contribution):
         # so that norm and sum see the same cancellation.
         same = ops.cast(indices[:, :, None] == indices[:, None, :], "float32")
         self.counts = ops.sum(same, axis=-1)
-        self.rows = ops.matmul(same, grads)
+        self.factors = [ops.matmul(same, grads)]
 
     def squared_norms(self):
-        return ops.sum(ops.sum(ops.square(self.rows), axis=-1) / self.counts, axis=-1)
+        """See `Contribution`."""
+        return ops.sum(ops.sum(ops.square(self.factors[0]), axis=-1) / self.counts, axis=-1)
 
     def weighted_sum(self, weights):
-        column = ops.reshape(weights, (-1, 1, 1))
-        shares = self.rows * (column / self.counts[:, :, None])
-        scaled = ops.where(column > 0, shares, 0.0)
+        """See `Contribution`."""
+        scaled = self.factors[0] * (weights[:, None] / self.counts)[:, :, None]
         return ops.segment_sum(
             ops.reshape(scaled, (-1, scaled.shape[-1])),
             ops.reshape(self.indices, (-1,)),

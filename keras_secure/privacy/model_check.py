@@ -1,4 +1,4 @@
-"""Whether per-example clipping means anything for a model, checked before the first private step."""
+"""Whether clipping by example means anything for a model, checked before the first step."""
 
 import keras
 import numpy as np

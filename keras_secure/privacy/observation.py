@@ -1,8 +1,8 @@
 """Seeing the inputs and pre-activations of layers during one forward pass.
 
 Within `Observation.watching()` the `call` of each observed layer is routed through a recorder and
-put back afterwards, also when the pass fails. The arithmetic of the layer itself is untouched: Keras
-layers with weights apply their `activation` last, so that is where the pre-activation is seen.
+put back afterwards, also when the pass fails. The arithmetic of the layer itself is untouched:
+Keras layers with weights apply their `activation` last, so the pre-activation is seen there.
 """
 
 import contextlib

@@ -445,14 +445,21 @@ def test_outer_products_in_both_branches(shape):
     )
 
 
-def test_zero_weight_silences_examples_that_are_not_finite():
-    weights = ops.convert_to_tensor([1.0, 0.0])
+def test_every_factor_can_be_silenced():
+    finite = np.array([True, False])
     bad = np.array([[1.0, 2.0], [np.nan, np.inf]], "float32")
-    expected = np.array([1.0, 2.0], "float32")
-    np.testing.assert_array_equal(Materialized(bad).weighted_sum(weights), expected)
-    rows = Rows(ops.zeros((2, 1), "int32"), ops.convert_to_tensor(bad[:, None]), 1)
-    np.testing.assert_array_equal(rows.weighted_sum(weights)[0], expected)
-    products = OuterProducts(
-        ops.convert_to_tensor(bad[:, None, None]), ops.ones((2, 1, 1, 1)), lambda total: total[0]
-    )
-    np.testing.assert_array_equal(products.weighted_sum(weights)[:, 0], expected)
+    wide = ops.convert_to_tensor(np.tile(bad[:, None, None], (1, 1, 3, 1)))
+    contributions = [
+        Materialized(bad),
+        Rows(ops.zeros((2, 1), "int32"), ops.convert_to_tensor(bad[:, None]), 1),
+        OuterProducts(wide[:, :, :1], ops.ones((2, 1, 1, 1)), lambda total: total[0]),
+        OuterProducts(wide, ops.ones((2, 1, 3, 1)), lambda total: total[0] / 3.0),
+    ]
+    for contribution in contributions:
+        contribution.squared_norms()
+        contribution.factors = [
+            np.where(finite.reshape(-1, *[1] * (len(factor.shape) - 1)), factor, 0.0).astype("f4")
+            for factor in map(ops.convert_to_numpy, contribution.factors)
+        ]
+        silenced = contribution.weighted_sum(ops.convert_to_tensor([1.0, 0.0]))
+        np.testing.assert_allclose(ops.reshape(silenced, (-1,)), [1.0, 2.0], rtol=1e-6)

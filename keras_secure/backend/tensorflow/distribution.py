@@ -26,7 +26,7 @@ def check_distribution(strategy):
     if type(strategy) in known or type(strategy).__name__ == "_DefaultDistributionStrategy":
         return
     raise PrivacyError(
-        f"Training with differential privacy under {type(strategy).__name__} was refused: one noise "
-        "draw for the global batch is guaranteed only without a strategy, under OneDeviceStrategy "
+        f"Training with differential privacy under {type(strategy).__name__} was refused: one "
+        "noise draw for the global batch is guaranteed only without a strategy, under OneDeviceStrategy "
         "and under MirroredStrategy. Build and compile the model under one of these."
     )

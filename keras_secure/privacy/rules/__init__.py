@@ -4,12 +4,14 @@ A rule maps the recorded calls of a layer, a list of (inputs, gradient by the pr
 a list of (trainable variable, contribution).
 """
 
+from keras_secure.privacy.rules import convolution, dense, embedding, normalization
 from keras_secure.privacy.rules.registry import register_rule, rule_for
-from keras_secure.privacy.rules import (  # noqa: I001  (importing registers the rules)
-    convolution as _convolution,
-    dense as _dense,
-    embedding as _embedding,
-    normalization as _normalization,
-)
 
-__all__ = ["register_rule", "rule_for"]
+__all__ = [
+    "convolution",
+    "dense",
+    "embedding",
+    "normalization",
+    "register_rule",
+    "rule_for",
+]

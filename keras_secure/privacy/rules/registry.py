@@ -9,8 +9,8 @@ def register_rule(*layer_classes, covers=None):
     The function receives `(layer, calls)`, where `calls` lists, for each use of the layer in the
     forward pass, the pair (inputs, gradient by the pre-activation), both with a leading batch axis
     and in float32 (integer inputs as they are). It returns a list of (variable, Contribution), one
-    pair for every trainable variable of the layer. The gradients it describes are exact: any approximation breaks
-    the privacy guarantee.
+    pair for every trainable variable of the layer. The gradients it describes are exact: any
+    approximation breaks the privacy guarantee.
 
     Args:
         *layer_classes: Keras layer classes with the same forward pass. A subclass is served too,
