@@ -19,6 +19,17 @@ def robustness_section(reports: Mapping[str, RobustnessReport]) -> RobustnessSec
 
     Raises:
         InputError: If there is no report, or the models were attacked differently.
+
+    Example:
+
+    >>> import keras
+    >>> import numpy as np
+    >>> from keras_secure import attacks
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    >>> x, y = np.full((8, 4), 0.5, "float32"), np.zeros(8, int)
+    >>> report = attacks.evaluate(model, x, y, attacks.FGSM(0.1), epsilons=[0.1], verbose=0)
+    >>> [point["epsilon"] for point in robustness_section({"plain": report})["curves"]["plain"]]
+    [0.0, 0.1]
     """
     if not reports:
         raise InputError(

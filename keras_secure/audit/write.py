@@ -20,6 +20,15 @@ def write_report(report, folder) -> list[Path]:
 
     Returns:
         The three paths.
+
+    Example:
+
+    >>> import tempfile
+    >>> from keras_secure.audit import AuditReport
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     paths = write_report(AuditReport(models={"plain": {"accuracy": 0.987}}), folder)
+    ...     [path.name for path in paths]
+    ['report.html', 'report.md', 'report.json']
     """
     texts = {
         "report.html": render_html(report),

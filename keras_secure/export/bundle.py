@@ -75,6 +75,19 @@ def open_bundle(path: str | os.PathLike, public_key: Any) -> Bundle:
         IntegrityError: A file was changed, is missing or was added, or another key signed; the
             message names every file concerned.
         InputError: The key cannot be used, or there is no signed folder at `path`.
+
+    Example:
+
+    >>> import tempfile
+    >>> import keras
+    >>> from keras_secure import export, integrity
+    >>> private_key, public_key = integrity.generate_key_pair()
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = f"{folder}/bundle"
+    ...     _ = export.export_hardened(model, path, private_key=private_key)
+    ...     open_bundle(path, public_key).load()(np.zeros((2, 4)))["predictions"].shape
+    (2, 3)
     """
     key = load_public_key(public_key)
     verify_bundle(path, key).raise_if_failed()

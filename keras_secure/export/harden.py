@@ -60,6 +60,19 @@ def export_hardened(
     Raises:
         InputError: An argument cannot be used, `path` is taken, or the model cannot be exported.
 
+    Example:
+
+    >>> import tempfile
+    >>> import keras
+    >>> import numpy as np
+    >>> from keras_secure import layers
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     guard = layers.InputGuard(bounds=(0.0, 1.0))
+    ...     bundle = export_hardened(model, f"{folder}/bundle", input_guard=guard)
+    ...     bundle.load()(np.full((1, 4), np.nan))["rejected"].tolist()
+    [True]
+
     Reference:
         RFC 8032 (Ed25519) for the signature, FIPS 180-4 (SHA-256) for the manifest.
     """

@@ -57,6 +57,15 @@ def save_private_key(
 
     Raises:
         InputError: The file exists and `overwrite` is false, or the passphrase is empty.
+
+    Example:
+
+    >>> import tempfile
+    >>> private_key, public_key = generate_key_pair()
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = save_private_key(private_key, Path(folder, "signing_key.pem"), "a passphrase")
+    ...     load_private_key(path, "a passphrase").public_key() == public_key
+    True
     """
     from cryptography.hazmat.primitives import serialization
 
@@ -84,6 +93,15 @@ def save_public_key(
 
     Raises:
         InputError: The file exists and `overwrite` is false.
+
+    Example:
+
+    >>> import tempfile
+    >>> _, public_key = generate_key_pair()
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = save_public_key(public_key, Path(folder, "public_key.pem"))
+    ...     load_public_key(path) == public_key
+    True
     """
     return _save(public_pem(public_key), path, 0o644, overwrite)
 
@@ -103,6 +121,12 @@ def load_private_key(
     Raises:
         InputError: There is no such file, it holds no Ed25519 private key, or the passphrase is
             missing or wrong.
+
+    Example:
+
+    >>> private_key, _ = generate_key_pair()
+    >>> load_private_key(private_key) is private_key
+    True
     """
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey

@@ -75,6 +75,14 @@ def write_manifest(folder: str | os.PathLike, manifest: dict[str, Any] | None = 
 
     Raises:
         InputError: The manifest is not well formed, or `folder` is not a folder.
+
+    Example:
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "a.txt").write_bytes(b"abc")
+    ...     list(read_manifest(write_manifest(folder))["files"])
+    ['a.txt']
     """
     data = canonical_bytes(build_manifest(folder) if manifest is None else manifest)
     _parse(data, "The given manifest", InputError)

@@ -94,6 +94,16 @@ def detach(target: Any, mark: Mark | None = None) -> Any:
 
     Raises:
         InputError: Nothing of the kind is attached.
+
+    Example:
+
+    >>> from keras_secure.watermark import SpreadSpectrum
+    >>> layer = keras.layers.Dense(64)
+    >>> layer.build((None, 64))
+    >>> _ = attach(layer, SpreadSpectrum("a secret"))
+    >>> _ = detach(layer)
+    >>> layer.losses
+    []
     """
     variable = marked_variable(target)
     present = variable.regularizer
