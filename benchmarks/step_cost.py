@@ -70,7 +70,7 @@ def worker(name, kind, jit):
     x = rng.random((batch, *shape), dtype="float32")
     y = rng.integers(0, 10, batch).astype("int32")
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    optimizer = keras.optimizers.SGD(0.01)
+    optimizer = keras.optimizers.Adam()
     subject = model
     if kind == "dp":
         optimizer = ks.optimizers.DPOptimizer(optimizer, 1.0, 1.0, expected_batch_size=batch)
