@@ -15,10 +15,11 @@ class Backend(Protocol):
         """Sums each tensor over the replicas of the running step; identity with one replica."""
 
     @staticmethod
-    def batch_stream(make: Callable[[], Iterator[Any]], example: Any) -> Any:
+    def batch_stream(make: Callable[[], Iterator[Any]], example: Any, length: int) -> Any:
         """Streams host batches of static shape into `fit` (not traceable).
 
-        `make()` returns an endless iterator over nested numpy arrays shaped like `example`.
+        `make()` returns, once for every epoch, an iterator over `length` nested numpy arrays shaped
+        like `example`.
         """
 
     @staticmethod

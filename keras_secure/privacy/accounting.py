@@ -71,16 +71,26 @@ def max_steps(phases, next_phase, target_epsilon, target_delta):
     def spent(steps):
         return epsilon([*phases, _with_steps(next_phase, steps)], target_delta)
 
-    if spent(1) > target_epsilon:
+    found = {1: spent(1)}
+    if found[1] > target_epsilon:
         return 0
-    low, high = 1, 2
-    while spent(high) <= target_epsilon:
-        low, high = high, high * 2
-        if high > 2**40:
-            return low
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if spent(middle) <= target_epsilon else (low, middle)
+    low: int = 1
+    high: int | None = None
+    while high is None or high - low > 1:
+        # Each evaluation composes a PLD, so guesses follow the curve: about a square root in the
+        # number of steps, then a straight line between logarithms.
+        if high is None:
+            guess = round(low * min(100.0, max(2.0, (target_epsilon / max(found[low], 1e-9)) ** 2)))
+            if guess > 2**40:
+                return low
+        elif len(found) % 4 == 0 or not 0 < found[low] < found[high] < math.inf:
+            guess = (low + high) // 2
+        else:
+            share = math.log(target_epsilon / found[low]) / math.log(found[high] / found[low])
+            guess = math.floor(low * (high / low) ** share)
+            guess = min(max(guess, low + 1), high - 1)
+        found[guess] = spent(guess)
+        low, high = (guess, high) if found[guess] <= target_epsilon else (low, guess)
     return low
 
 

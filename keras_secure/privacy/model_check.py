@@ -89,12 +89,10 @@ def _check_independence(model, sample):
 
 def _run(model, batch):
     # Stateless calls start from the same seeds, so dropout draws the same masks each time.
-    outputs, state = model.stateless_call(
-        [v.value for v in model.trainable_variables],
-        [v.value for v in model.non_trainable_variables],
-        batch,
-        training=True,
-    )
+    state = model.non_trainable_variables
+    with keras.StatelessScope(state_mapping=[(v, v.value) for v in state]) as scope:
+        outputs = model(batch, training=True)
+    state = [scope.get_current_value(variable) for variable in state]
     first = [ops.convert_to_numpy(ops.cast(leaf, "float32"))[0] for leaf in tree.flatten(outputs)]
     return first, [ops.convert_to_numpy(value) for value in state]
 

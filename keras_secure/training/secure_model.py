@@ -1,5 +1,6 @@
 """The fit wrapper: any Keras model, trained robustly, privately, or both."""
 
+import itertools
 import math
 import warnings
 
@@ -218,7 +219,8 @@ class SecureModel(keras.Model):
                 batch_size = batch_size or 32
                 steps_per_epoch = steps_per_epoch or math.ceil(data.num_examples / batch_size)
                 validation_batch_size = validation_batch_size or batch_size
-                x = self._begin_arrays(data, batch_size)
+                x = self._begin_arrays(data, batch_size, steps_per_epoch)
+                steps_per_epoch = None
                 y = sample_weight = class_weight = batch_size = None
             else:
                 self._begin_unsampled(first_batch(x))
@@ -284,7 +286,9 @@ class SecureModel(keras.Model):
         weights = mask if not self._metrics_are_weighted else sample_weight
         if self._metrics_are_weighted and mask is not None:
             factor = ops.cast(mask, "float32")
-            weights = factor if sample_weight is None else sample_weight * factor
+            weights = factor
+            if sample_weight is not None:
+                weights = tree.map_structure(lambda w: _times(w, factor), sample_weight)
         return self.compute_metrics(x, y, y_pred, sample_weight=weights)
 
     def test_step(self, data):
@@ -298,7 +302,6 @@ class SecureModel(keras.Model):
         return self.compute_metrics(x, y, y_pred, sample_weight=None)
 
     def _ordinary_update(self, per_example):
-        variables = self.model.trainable_variables
         replicas = backend.replica_count()
 
         def objective():
@@ -308,8 +311,11 @@ class SecureModel(keras.Model):
                 value = value + ops.cast(penalty, value.dtype)
             return self.optimizer.scale_loss(value / replicas), (value, y_pred)
 
-        _, (value, y_pred), gradients = backend.gradients(objective, lambda: variables)
-        self.optimizer.apply(gradients, variables)
+        # A subclassed model has its variables only after it was called.
+        _, (value, y_pred), gradients = backend.gradients(
+            objective, lambda: self.model.trainable_variables
+        )
+        self.optimizer.apply(gradients, self.model.trainable_variables)
         return value, y_pred
 
     def _private_update(self, per_example, x, mask):
@@ -349,13 +355,16 @@ class SecureModel(keras.Model):
             for v, g in zip(variables, gradients, strict=True)
         ]
 
-    def _begin_arrays(self, data, batch_size):
+    def _begin_arrays(self, data, batch_size, steps):
         batches = data.batches(batch_size, self.optimizer.seed)
         parts = data.parts
         self._prepare_private(parts["x"], parts.get("y"), parts.get("sample_weight"))
         divisor = self.optimizer.expected_batch_size or batch_size
         self.optimizer.begin_phase(batches.sampling, divisor)
-        return backend.batch_stream(lambda: iter(batches), next(iter(batches)))
+        # Streams of known length, so that several steps per execution never run over the epoch.
+        return backend.batch_stream(
+            lambda: itertools.islice(batches, steps), next(iter(batches)), steps
+        )
 
     def _begin_unsampled(self, batch):
         if self.optimizer.expected_batch_size is None:
@@ -430,8 +439,14 @@ class SecureModel(keras.Model):
     def compile_from_config(self, config):
         """Compiles as the saved model was, so that optimizer state and ledger can be restored."""
         self.compile(**keras.saving.deserialize_keras_object(config))
-        if self.built:
+        # Ordinary training calls the inner model only, so it alone knows whether it is built.
+        if self.model.built:
             self.optimizer.build(self.model.trainable_variables)
+
+
+def _times(weights, factor):
+    shape = (-1,) + (1,) * (len(weights.shape) - 1)
+    return ops.cast(weights, "float32") * ops.reshape(factor, shape)
 
 
 def _unpack(data):

@@ -118,9 +118,7 @@ def run_optimizer_harness(make_optimizer, make_plain, tmp_path):
     assert type(loaded.optimizer) is type(optimizer)
     assert loaded.optimizer.executed_steps == 4
     assert loaded.optimizer.epsilon(1e-3) == secure.optimizer.epsilon(1e-3)
-    for own, restored in zip(
-        secure.optimizer.variables, loaded.optimizer.variables, strict=True
-    ):
+    for own, restored in zip(secure.optimizer.variables, loaded.optimizer.variables, strict=True):
         np.testing.assert_array_equal(np.asarray(own), np.asarray(restored))
     loaded.fit(x, y, batch_size=8, epochs=1, verbose=0)
     assert loaded.optimizer.executed_steps == 8

@@ -35,7 +35,10 @@ def event(sampling, noise, steps):
         inner = dp_accounting.PoissonSampledDpEvent(sampling.sampling_probability, inner)
     else:
         inner = dp_accounting.TruncatedSubsampledGaussianDpEvent(
-            sampling.dataset_size, sampling.sampling_probability, sampling.physical_batch_size, noise
+            sampling.dataset_size,
+            sampling.sampling_probability,
+            sampling.physical_batch_size,
+            noise,
         )
     return dp_accounting.SelfComposedDpEvent(inner, steps)
 

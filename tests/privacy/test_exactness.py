@@ -166,15 +166,11 @@ def test_convolution_and_embedding_used_more_than_once():
 
 
 def test_dropout_draws_the_same_mask_for_norm_and_gradient():
-    model = sequential(
-        (6,), layers.Dense(8, "relu"), layers.Dropout(0.5, seed=3), layers.Dense(3)
-    )
+    model = sequential((6,), layers.Dense(8, "relu"), layers.Dropout(0.5, seed=3), layers.Dense(3))
     assert len(seed_states(model)) == 1
     check(model, training=True, modes=("eager", "graph"))
     check(attention_block(dropout=0.4), training=True)
-    check(
-        sequential((5, 4), layers.SpatialDropout1D(0.5, seed=1), layers.Dense(3)), training=True
-    )
+    check(sequential((5, 4), layers.SpatialDropout1D(0.5, seed=1), layers.Dense(3)), training=True)
 
 
 def test_padding_mask_and_sample_weights():
@@ -310,7 +306,9 @@ FALLBACK = {
 @pytest.mark.parametrize("name", FALLBACK)
 def test_fallback(name):
     build, kind = FALLBACK[name]
-    check(build(), fallback=[kind], modes=("eager", "graph") if name == "own_weights" else ("eager",))
+    check(
+        build(), fallback=[kind], modes=("eager", "graph") if name == "own_weights" else ("eager",)
+    )
 
 
 class OwnDropout(OwnWeights):
@@ -432,9 +430,7 @@ def test_outer_products_in_both_branches(shape):
     products = OuterProducts(
         ops.convert_to_tensor(inputs), ops.convert_to_tensor(grads), lambda total: total
     )
-    np.testing.assert_allclose(
-        products.squared_norms(), np.sum(full**2, axis=(1, 2, 3)), rtol=2e-5
-    )
+    np.testing.assert_allclose(products.squared_norms(), np.sum(full**2, axis=(1, 2, 3)), rtol=2e-5)
     assert products.is_full == (positions == 50)
     weights = np.array([0.5, 0.0, 2.0], "float32")
     np.testing.assert_allclose(

@@ -66,7 +66,9 @@ def test_nested_batch_normalization_is_found():
 @pytest.mark.parametrize("layer", [BatchCentred, BatchAttention, TrainingOnlyMix])
 def test_layers_that_mix_examples_are_refused(layer):
     model = model_of(layers.Dense(4), layer(), layers.Dense(2))
-    with pytest.raises(PrivacyError, match=r"other examples of the batch change.*Remove what mixes"):
+    with pytest.raises(
+        PrivacyError, match=r"other examples of the batch change.*Remove what mixes"
+    ):
         check_model(model, features())
 
 

@@ -98,7 +98,13 @@ CASES = {
         {"class_weight": {0: 1.0, 1: 3.0, 2: 0.2}},
         1e-6,
     ),
-    "validation_data": (sequential, ONE, (X, LABELS), {"validation_data": (X[:9], LABELS[:9])}, 1e-6),
+    "validation_data": (
+        sequential,
+        ONE,
+        (X, LABELS),
+        {"validation_data": (X[:9], LABELS[:9])},
+        1e-6,
+    ),
     "validation_split": (sequential, ONE, (X, LABELS), {"validation_split": 0.3}, 1e-6),
     "dataset": (sequential, ONE, (dataset(),), {"validation_data": dataset()}, 1e-6),
     "py_dataset": (sequential, ONE, (Batches(),), {}, 1e-6),
@@ -175,9 +181,7 @@ def test_one_trace_over_epochs_fits_and_batches():
 
 def test_predict_and_evaluate_are_those_of_the_inner_model():
     inner, secure, _ = train(True, *CASES["sequential"][:-1])
-    np.testing.assert_allclose(
-        secure.predict(X, verbose=0), inner.predict(X, verbose=0), rtol=1e-6
-    )
+    np.testing.assert_allclose(secure.predict(X, verbose=0), inner.predict(X, verbose=0), rtol=1e-6)
     loss, accuracy = secure.evaluate(X, LABELS, verbose=0)
     inner.compile("sgd", **ONE)
     np.testing.assert_allclose([loss, accuracy], inner.evaluate(X, LABELS, verbose=0), rtol=1e-5)

@@ -198,7 +198,11 @@ VARIANTS = {
     "eager": (small, {"run_eagerly": True}, {}),
     "several_steps": (small, {"steps_per_execution": 3}, {}),
     "class_weight": (small, {}, {"class_weight": {0: 1.0, 1: 0.5, 2: 2.0}}),
-    "sample_weight": (small, {}, {"sample_weight": np.ones(60), "class_weight": {0: 1, 1: 2, 2: 3}}),
+    "sample_weight": (
+        small,
+        {},
+        {"sample_weight": np.ones(60), "class_weight": {0: 1, 1: 2, 2: 3}},
+    ),
     "validation_split": (small, {}, {"validation_split": 0.2}),
     "dropout": (lambda: small(layers.Dense(8), layers.Dropout(0.5)), {}, {}),
 }
@@ -244,7 +248,11 @@ def test_frozen_layers_stay_and_regularizers_pull_without_noise():
     )
     ones.layers[0].kernel.assign(np.ones((6, 1)))
     secure, _ = private(
-        ones, rate=0.1, noise_multiplier=0.0, l2_norm_clip=1e-6, options={"loss": "mse", "metrics": []}
+        ones,
+        rate=0.1,
+        noise_multiplier=0.0,
+        l2_norm_clip=1e-6,
+        options={"loss": "mse", "metrics": []},
     )
     fit(secure, y=TARGETS[:, :1], epochs=1)
     np.testing.assert_allclose(ones.get_weights()[0], 0.9**5, rtol=1e-4)
@@ -252,7 +260,7 @@ def test_frozen_layers_stay_and_regularizers_pull_without_noise():
 
 def test_nan_in_one_example_does_no_harm():
     bad = X.copy()
-    bad[[0, 7]] = np.nan, np.inf
+    bad[0], bad[7] = np.nan, np.inf
     secure, _ = private()
     fit(secure, bad, epochs=3)
     assert all(np.isfinite(w).all() for w in secure.get_weights())
