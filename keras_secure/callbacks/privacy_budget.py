@@ -74,8 +74,8 @@ class PrivacyBudget(keras.callbacks.Callback):
         optimizer = self.model.optimizer
         if self.verbose and optimizer.is_exhausted:
             print(
-                f"Training ended after {optimizer.executed_steps} private steps: one more would cross "
-                f"epsilon {self.target_epsilon:g} at delta {self.target_delta:g}."
+                f"Training ended after {optimizer.executed_steps} private steps: one more would "
+                f"cross epsilon {self.target_epsilon:g} at delta {self.target_delta:g}."
             )
 
     def _note(self):

@@ -27,6 +27,6 @@ def check_distribution(strategy):
         return
     raise PrivacyError(
         f"Training with differential privacy under {type(strategy).__name__} was refused: one "
-        "noise draw for the global batch is guaranteed only without a strategy, under OneDeviceStrategy "
-        "and under MirroredStrategy. Build and compile the model under one of these."
+        "noise draw for the global batch is guaranteed only without a strategy, under "
+        "OneDeviceStrategy and under MirroredStrategy. Build and compile the model under one of these."
     )

@@ -6,13 +6,14 @@ answered by its predictions, and by NAME_rejected.
 """
 
 import sys
+from typing import Any
 
 
 def main(saved_model, request, answer):
     """Answers the request without Keras and without this library."""
     # TensorFlow imports Keras on its own if it is there; here it must do without.
-    sys.modules["keras"] = None
-    sys.modules["keras_secure"] = None
+    hidden: dict[str, Any] = {"keras": None, "keras_secure": None}
+    sys.modules.update(hidden)
 
     import numpy as np
     import tensorflow as tf
