@@ -28,5 +28,6 @@ def check_distribution(strategy):
     raise PrivacyError(
         f"Training with differential privacy under {type(strategy).__name__} was refused: one "
         "noise draw for the global batch is guaranteed only without a strategy, under "
-        "OneDeviceStrategy and under MirroredStrategy. Build and compile the model under one of these."
+        "OneDeviceStrategy and under MirroredStrategy. Build and compile the model under one "
+        "of these."
     )
