@@ -363,7 +363,9 @@ class SecureModel(keras.Model):
         self.optimizer.begin_phase(batches.sampling, divisor)
         # Streams of known length, so that several steps per execution never run over the epoch.
         return backend.batch_stream(
-            lambda: itertools.islice(batches, steps), next(iter(batches)), steps
+            lambda: map(_with_numeric_mask, itertools.islice(batches, steps)),
+            _with_numeric_mask(next(iter(batches))),
+            steps,
         )
 
     def _begin_unsampled(self, batch):
@@ -444,6 +446,12 @@ class SecureModel(keras.Model):
             self.optimizer.build(self.model.trainable_variables)
 
 
+def _with_numeric_mask(batch):
+    # Under a distribution strategy Keras averages the first batch over replicas to read its
+    # structure, which booleans do not survive.
+    return {**batch, "mask": batch["mask"].astype("float32")}
+
+
 def _times(weights, factor):
     shape = (-1,) + (1,) * (len(weights.shape) - 1)
     return ops.cast(weights, "float32") * ops.reshape(factor, shape)
@@ -451,5 +459,6 @@ def _times(weights, factor):
 
 def _unpack(data):
     if isinstance(data, dict) and "mask" in data and "x" in data:
-        return data["x"], data.get("y"), data.get("sample_weight"), data["mask"]
+        mask = ops.cast(data["mask"], "bool")
+        return data["x"], data.get("y"), data.get("sample_weight"), mask
     return (*keras.utils.unpack_x_y_sample_weight(data), None)
