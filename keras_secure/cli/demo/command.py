@@ -100,11 +100,9 @@ def _run(dataset, sizes, target_epsilon, folder, scratch):
     private, optimizer, budget = timed(
         "private training", training.train_private, dataset, sizes, target_epsilon, delta
     )
-    models = {
-        "plain": timed("plain training", training.train_plain, dataset, sizes),
-        "robust": timed("robust training", training.train_robust, dataset, sizes, mark),
-        "private": private,
-    }
+    plain = timed("plain training", training.train_plain, dataset, sizes)
+    robust = timed("robust training", training.train_robust, dataset, sizes, mark, plain)
+    models = {"plain": plain, "robust": robust, "private": private}
     watermark = shipping.measure_watermark(models["robust"], mark)
     print("exporting, signing and serving the robust model", flush=True)
     metadata = {"data": dataset.name, "training": models["robust"].description}

@@ -51,9 +51,11 @@ def train_plain(dataset, plan):
     return Trained(model, seconds, "Keras alone")
 
 
-def train_robust(dataset, plan, mark):
-    """Trains on PGD examples while a watermark is embedded."""
+def train_robust(dataset, plan, mark, start):
+    """Goes on from a trained model, on PGD examples, while a watermark is embedded."""
     model = network(dataset, "relu")
+    # From random weights, attacks as strong as these can keep a network from learning at all.
+    model.set_weights(start.model.get_weights())
     ks.watermark.attach(model.get_layer(MARKED_LAYER), mark)
     attack = ks.attacks.PGD(epsilon=plan.epsilon, steps=7)
     secure = ks.SecureModel(model, objective=ks.objectives.AdversarialTraining(attack))
@@ -62,7 +64,9 @@ def train_robust(dataset, plan, mark):
     secure.compile(keras.optimizers.Adam(rate), loss=_LOSS, metrics=["accuracy"])
     seconds = _fit(secure, dataset, plan.robust_epochs, plan.batch_size, "robust training")
     ks.watermark.detach(model.get_layer(MARKED_LAYER))
-    return Trained(model, seconds, f"PGD-7 adversarial training at epsilon {plan.epsilon:g}")
+    return Trained(
+        model, seconds, f"the plain model, trained on with PGD-7 at epsilon {plan.epsilon:g}"
+    )
 
 
 def train_private(dataset, plan, target_epsilon, delta):
