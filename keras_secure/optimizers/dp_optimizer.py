@@ -6,8 +6,7 @@ from keras import ops
 
 from keras_secure import backend
 from keras_secure.errors import BudgetExhaustedError, PrivacyError
-from keras_secure.privacy import Ledger, Phase
-from keras_secure.privacy import accounting
+from keras_secure.privacy import Ledger, Phase, accounting
 from keras_secure.privacy.noise import NoiseSource
 from keras_secure.registration import component
 
@@ -239,8 +238,8 @@ class DPOptimizer(keras.optimizers.Optimizer):
         if steps == 0:
             spent = accounting.epsilon(phases, target_delta)
             raise BudgetExhaustedError(
-                f"Epsilon {spent:.4g} of {target_epsilon:.4g} is spent at delta {target_delta:.3g}, "
-                "and one more step would cross the budget. Stop here, raise the budget, or start "
+                f"Epsilon {spent:.4g} of {target_epsilon:.4g} is spent at delta "
+                f"{target_delta:.3g}, and one more step would cross the budget. Stop here, raise the budget, or start "
                 "over with more noise."
             )
         return steps
@@ -298,8 +297,8 @@ class DPOptimizer(keras.optimizers.Optimizer):
         super().load_own_variables(stored)
         if self.executed_steps != recorded:
             raise PrivacyError(
-                f"The checkpoint counts {self.executed_steps} private steps, but its ledger records "
-                f"{recorded}. The file was altered; restore an intact checkpoint."
+                f"The checkpoint counts {self.executed_steps} private steps, but its ledger "
+                f"records {recorded}. The file was altered; restore an intact checkpoint."
             )
         # A fit that restores its backup goes on under the plan it has just begun, and within the
         # budget it was given.

@@ -7,6 +7,7 @@ Doroshenko et al. 2022, arXiv 2207.04380); Renyi DP is offered for comparison (M
 
 import functools
 import math
+from typing import Any
 
 from keras_secure.errors import PrivacyError
 from keras_secure.privacy.ledger import Phase
@@ -48,7 +49,7 @@ def epsilon(phases, target_delta, *, accountant="pld"):
         return math.inf
     if accountant == "rdp":
         return _rdp_epsilon(phases, target_delta)
-    total = None
+    total: Any = None
     for phase in phases:
         composed = _step_pld(phase.sampling, phase.noise_multiplier).self_compose(phase.steps)
         total = composed if total is None else total.compose(composed)

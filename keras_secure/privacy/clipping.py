@@ -117,8 +117,8 @@ class PerExampleClipping:
             if id(self.model) in self._as_units:
                 raise PrivacyError(
                     f"The per-example gradients of {wrong[0].path!r} do not add up to its "
-                    "gradient, so clipping would not bound it. Express its use through Keras layers, or "
-                    "freeze it."
+                    "gradient, so clipping would not bound it. Express its use through Keras "
+                    "layers, or freeze it."
                 )
             ruled, unruled = self.layers()
             keys = {id(variable) for variable in wrong}
@@ -217,8 +217,8 @@ class PerExampleClipping:
             named = ", ".join(f"{layer.name} ({type(layer).__name__})" for layer in fresh)
             warnings.warn(
                 f"No per-example gradient rule covers {named}. Clipping stays exact, but runs "
-                "these layers with one copy of their weights per example, which is slower. Register a "
-                "rule with keras_secure.privacy.register_rule to make it fast.",
+                "these layers with one copy of their weights per example, which is slower. "
+                "Register a rule with keras_secure.privacy.register_rule to make it fast.",
                 FallbackWarning,
                 stacklevel=3,
             )

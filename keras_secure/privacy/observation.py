@@ -37,7 +37,7 @@ class Observation:
 
     def __init__(self, ruled, unruled, batch_size):
         self.ruled, self.unruled, self.batch_size = ruled, unruled, batch_size
-        self.calls = {id(layer): [] for layer in ruled}
+        self.calls: dict[int, list] = {id(layer): [] for layer in ruled}
         self.copies = {}
         self._unobservable = None
 

@@ -9,7 +9,6 @@ from keras import ops, tree
 from keras_secure.errors import InputError, PrivacyError
 from keras_secure.privacy import PoissonBatches, PoissonSampling, physical_batch_size
 
-
 # Half precision holds a layer's response to inputs up to this.
 _LARGEST = 1e3
 

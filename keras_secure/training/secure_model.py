@@ -3,6 +3,7 @@
 import itertools
 import math
 import warnings
+from typing import Any
 
 import keras
 from keras import ops, tree
@@ -86,9 +87,9 @@ class SecureModel(keras.Model):
         super().__init__(**kwargs)
         self.model = model
         self.objective = objective or Standard()
-        self._clipping = None
+        self._clipping: Any = None
         self._is_checked = False
-        self._per_example_loss = None
+        self._per_example_loss: Any = None
         self._metrics_are_weighted = True
 
     def call(self, inputs, training=None):
@@ -403,9 +404,9 @@ class SecureModel(keras.Model):
     def _refuse_if_exhausted(self):
         if self.optimizer.is_exhausted:
             raise BudgetExhaustedError(
-                f"The privacy budget was spent by the {self.optimizer.executed_steps} steps executed "
-                "so far. Pass a PrivacyBudget callback with a larger budget to fit, or withdraw the "
-                "limit with optimizer.lift_limit()."
+                f"The privacy budget was spent by the {self.optimizer.executed_steps} steps "
+                "executed so far. Pass a PrivacyBudget callback with a larger budget to fit, or "
+                "withdraw the limit with optimizer.lift_limit()."
             )
 
     def _update_loss_metric(self, value, sample_weight, name="loss"):

@@ -204,7 +204,7 @@ def test_what_cannot_be_wrapped_is_refused():
         ks.SecureModel(ks.SecureModel(sequential()))
     with pytest.raises(ks.errors.InputError, match=r"objective is a str"):
         ks.SecureModel(sequential(), objective="trades")
+    secure = ks.SecureModel(sequential())
+    secure.compile("sgd")
     with pytest.raises(ks.errors.InputError, match="with a loss before fit"):
-        secure = ks.SecureModel(sequential())
-        secure.compile("sgd")
         secure.fit(X, LABELS, verbose=0)

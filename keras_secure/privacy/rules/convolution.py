@@ -15,7 +15,7 @@ from keras_secure.privacy.rules.registry import register_rule
 def convolution(layer, calls):
     """Convolution: a Dense layer on patches, one position per place of the window."""
     calls = [(_channels_last(layer, x), _channels_last(layer, dz)) for x, dz in calls]
-    found = []
+    found: list = []
     if layer.kernel.trainable:
         groups = layer.groups
         windows = ops.concatenate([_windows(layer, x) for x, _ in calls], axis=3)
