@@ -239,8 +239,8 @@ class DPOptimizer(keras.optimizers.Optimizer):
             spent = accounting.epsilon(phases, target_delta)
             raise BudgetExhaustedError(
                 f"Epsilon {spent:.4g} of {target_epsilon:.4g} is spent at delta "
-                f"{target_delta:.3g}, and one more step would cross the budget. Stop here, raise the budget, or start "
-                "over with more noise."
+                f"{target_delta:.3g}, and one more step would cross the budget. Stop here, raise "
+                "the budget, or start over with more noise."
             )
         return steps
 

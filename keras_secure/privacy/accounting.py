@@ -112,7 +112,10 @@ def calibrate_noise_multiplier(
         steps: the number of steps itself.
 
     Returns:
-        Float, within 0.2% of the smallest that meets the target.
+        Float, within 0.2% of the smallest that meets the target, and at least 0.1.
+
+    Raises:
+        PrivacyError: if the target is not positive and finite, or no noise reaches it.
 
     Example:
 
@@ -123,8 +126,8 @@ def calibrate_noise_multiplier(
     """
     from scipy import optimize
 
-    if not target_epsilon > 0:
-        raise PrivacyError(f"target_epsilon is {target_epsilon}; it must be positive.")
+    if not 0 < target_epsilon < math.inf:
+        raise PrivacyError(f"target_epsilon is {target_epsilon}; it must be positive and finite.")
     if (epochs is None) == (steps is None):
         raise PrivacyError("Give either `epochs` or `steps`, not both and not neither.")
     steps = steps if steps is not None else epochs * math.ceil(num_examples / batch_size)
@@ -140,7 +143,8 @@ def calibrate_noise_multiplier(
     low, high = 0.5, 1.0
     while spent(plain, low) <= target_epsilon:
         low, high = low / 2, low
-        if low < 1e-3:
+        # So little noise protects nobody, and its loss distribution takes minutes to compose.
+        if low < 0.1:
             return high
     while spent(plain, high) > target_epsilon:
         low, high = high, high * 2
@@ -153,7 +157,7 @@ def calibrate_noise_multiplier(
     # aims a little below the target, where the dearer accounting of truncated draws agrees.
     aim = target_epsilon * (1.0 - 5e-4)
     high = optimize.brentq(
-        lambda sigma: math.log(spent(plain, sigma) / aim),
+        lambda sigma: math.log(max(spent(plain, sigma), 1e-9) / aim),
         low,
         high,
         xtol=2e-4 * high,

@@ -1,6 +1,9 @@
 """Which rule serves which layer."""
 
-_RULES = {}
+from collections.abc import Callable
+from typing import Any
+
+_RULES: dict[Any, tuple[Callable, Callable[[Any], bool]]] = {}
 
 
 def register_rule(*layer_classes, covers=None):
@@ -44,7 +47,8 @@ def register_rule(*layer_classes, covers=None):
 
 def rule_for(layer):
     """Returns the rule that serves `layer`, or None."""
-    for layer_class in type(layer).__mro__:
+    layer_classes: tuple[Any, ...] = type(layer).__mro__
+    for layer_class in layer_classes:
         if layer_class in _RULES:
             rule, covers = _RULES[layer_class]
             same_forward = type(layer).call is layer_class.call
