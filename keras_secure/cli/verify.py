@@ -50,7 +50,7 @@ def verify(path: str, public_key_path: str) -> int:
     try:
         report = verify_bundle(path, public_key_path)
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"keras-secure: {error}", file=sys.stderr)
         return UNUSABLE
     except IntegrityError as error:
         print(f"TAMPERED: {error}")

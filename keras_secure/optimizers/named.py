@@ -5,7 +5,7 @@ import keras
 from keras_secure.optimizers.dp_optimizer import DPOptimizer
 
 
-def DPSGD(learning_rate=0.01, momentum=0.0, *, l2_norm_clip, noise_multiplier, **plan):  # noqa: N802
+def DPSGD(learning_rate=0.01, momentum=0.0, *, l2_norm_clip, noise_multiplier, **plan):
     """Returns `DPOptimizer` around `keras.optimizers.SGD`.
 
     Args:
@@ -24,7 +24,7 @@ def DPSGD(learning_rate=0.01, momentum=0.0, *, l2_norm_clip, noise_multiplier, *
     return DPOptimizer(inner, l2_norm_clip, noise_multiplier, **plan)
 
 
-def DPAdam(learning_rate=0.001, *, l2_norm_clip, noise_multiplier, **plan):  # noqa: N802
+def DPAdam(learning_rate=0.001, *, l2_norm_clip, noise_multiplier, **plan):
     """Returns `DPOptimizer` around `keras.optimizers.Adam`.
 
     Args:

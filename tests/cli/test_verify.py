@@ -80,7 +80,7 @@ def test_bad_usage_is_one_line_and_two(bundle, tmp_path, capsys, case):
     captured = capsys.readouterr()
     assert captured.out == ""
     assert len(captured.err.splitlines()) == 1
-    assert captured.err.startswith("error: ")
+    assert captured.err.startswith("keras-secure: ")
 
 
 def test_missing_arguments():

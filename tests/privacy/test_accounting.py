@@ -221,3 +221,18 @@ def test_max_steps_is_the_last_that_fits(sampling):
 def test_max_steps_is_zero_when_nothing_fits():
     assert max_steps([phase(POISSON, 0.4, 500)], phase(POISSON), 1.0, DELTA) == 0
     assert max_steps([], phase(UnstatedSampling(), 0.3), 1.0, DELTA) == 0
+
+
+@pytest.mark.parametrize("target", [0.0, -1.0, math.inf, math.nan])
+def test_calibration_refuses_what_is_no_budget(target):
+    with pytest.raises(PrivacyError, match="positive and finite"):
+        calibrate_noise_multiplier(
+            target_epsilon=target, target_delta=1e-5, num_examples=1000, batch_size=32, epochs=1
+        )
+
+
+def test_calibration_meets_a_tiny_budget():
+    run = {"target_delta": 1e-4, "num_examples": 500, "batch_size": 64, "steps": 50}
+    sigma = calibrate_noise_multiplier(target_epsilon=1e-3, **run)
+    sampling = PoissonSampling(64 / 500, 500, physical_batch_size(500, 64))
+    assert epsilon(Phase(sampling, sigma, 1.0, 64, 50), 1e-4) <= 1e-3
