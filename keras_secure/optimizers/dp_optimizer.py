@@ -295,6 +295,10 @@ class DPOptimizer(keras.optimizers.Optimizer):
                 "executed; loading it would forget the difference. Load the newest checkpoint."
             )
         super().load_own_variables(stored)
+        if not self.built:
+            # Keras loads nothing into an optimizer that has seen no variables yet; what was spent
+            # counts all the same.
+            self.private_steps.assign(recorded)
         if self.executed_steps != recorded:
             raise PrivacyError(
                 f"The checkpoint counts {self.executed_steps} private steps, but its ledger "

@@ -223,6 +223,16 @@ def test_checkpoints_restore_the_ledger_and_take_a_new_key():
     assert second.epsilon(1e-5) > first.epsilon(1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:Skipping variable loading")
+def test_an_optimizer_that_is_not_built_yet_takes_over_what_was_spent():
+    first = sgd()
+    released(first, steps=3)
+    second = sgd()
+    second.load_own_variables(saved(first))
+    assert second.executed_steps == 3
+    assert second.epsilon(1e-5) == first.epsilon(1e-5)
+
+
 def test_foreign_older_missing_and_tampered_ledgers_are_refused():
     first = sgd()
     released(first, steps=2)
