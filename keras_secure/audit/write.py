@@ -1,11 +1,11 @@
 """Writing an audit to disk so that a reader never meets half a file."""
 
-import os
 from pathlib import Path
 
 from keras_secure.audit.render_html import render_html
 from keras_secure.audit.render_json import render_json
 from keras_secure.audit.render_markdown import render_markdown
+from keras_secure.integrity.atomic import write_atomically
 
 
 def write_report(report, folder) -> list[Path]:
@@ -37,15 +37,7 @@ def write_report(report, folder) -> list[Path]:
     }
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    return [_replace(folder / name, text) for name, text in texts.items()]
-
-
-def _replace(path: Path, text: str) -> Path:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    return path
+    paths = [folder / name for name in texts]
+    for path in paths:
+        write_atomically(path, texts[path.name].encode())
+    return paths

@@ -1,15 +1,14 @@
 """Output folders that appear complete or not at all."""
 
 import contextlib
-import os
 import secrets
-import shutil
 import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 from keras_secure.errors import InputError
+from keras_secure.export import staging
 
 
 def check_output_folder(path) -> Path:
@@ -43,7 +42,7 @@ def check_output_folder(path) -> Path:
                 f"another place."
             )
         # Asking for permission lies to the superuser and on mounted disks; trying does not.
-        probe = _sibling(folder, parent)
+        probe = parent / f".{folder.name[:100]}.{secrets.token_hex(4)}.part"
         probe.mkdir()
         probe.rmdir()
     except (OSError, RuntimeError) as error:
@@ -84,38 +83,16 @@ def staged_folder(path) -> Iterator[Path]:
     ['report.md']
     """
     folder = check_output_folder(path)
-    stage, owner = _sibling(folder, _existing_parent(folder)), os.getpid()
-    with _ending_signals_raise():
-        try:
-            stage.mkdir()
-            yield stage
-            _move(stage, folder)
-        finally:
-            # A forked worker that is ended must not take its parent's output with it.
-            if os.getpid() == owner:
-                with _interrupt_ignored():
-                    shutil.rmtree(stage, ignore_errors=True)
+    with _ending_signals_raise(), staging.staged_folder(folder, False, _is_never_ours) as stage:
+        yield stage
 
 
-def _move(stage: Path, folder: Path) -> None:
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        if folder.is_dir():
-            folder.rmdir()
-        os.rename(stage, folder)
-    except OSError as error:
-        raise InputError(
-            f"The output could not be moved to {folder} ({error.strerror}); expected it to be new "
-            f"or empty still: run again with another --output FOLDER."
-        ) from error
+def _is_never_ours(folder: Path) -> bool:
+    return False
 
 
 def _existing_parent(folder: Path) -> Path:
     return next(parent for parent in folder.parents if parent.exists())
-
-
-def _sibling(folder: Path, parent: Path) -> Path:
-    return parent / f".{folder.name[:100]}.{secrets.token_hex(4)}.partial"
 
 
 @contextlib.contextmanager
@@ -135,18 +112,3 @@ def _ending_signals_raise() -> Iterator[None]:
     finally:
         for number, previous in changed.items():
             signal.signal(number, previous)
-
-
-@contextlib.contextmanager
-def _interrupt_ignored() -> Iterator[None]:
-    """A second Ctrl-C must not stop the cleaning up after the first."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    numbers = [getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP")]
-    previous = {number: signal.signal(number, signal.SIG_IGN) for number in numbers if number}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler if handler is not None else signal.SIG_DFL)

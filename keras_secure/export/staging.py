@@ -4,6 +4,8 @@ import contextlib
 import os
 import secrets
 import shutil
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,7 +18,8 @@ def staged_folder(
 ) -> Iterator[Path]:
     """Gives an empty folder beside `path` that takes its place when the block ends well.
 
-    When the block fails or is interrupted, everything is as it was before.
+    When the block fails or is interrupted, everything is as it was before. A second interruption
+    does not stop the cleaning up, and a forked worker that ends takes nothing with it.
 
     Args:
         path: The folder to create; missing parents are created too.
@@ -42,7 +45,7 @@ def staged_folder(
     """
     path = Path(os.path.abspath(path))
     check_target(path, overwrite, is_ours)
-    created = _make_parents(path)
+    created, owner = _make_parents(path), os.getpid()
     mark = secrets.token_hex(8)
     staging = path.with_name(f".{path.name}.{mark}.part")
     try:
@@ -54,12 +57,16 @@ def staged_folder(
                 "you may write to."
             ) from error
         yield staging
+        # Somebody may have filled the place meanwhile.
+        check_target(path, overwrite, is_ours)
         _put_in_place(staging, path, path.with_name(f".{path.name}.{mark}.old"))
     except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        for parent in created:
-            with contextlib.suppress(OSError):
-                parent.rmdir()
+        if os.getpid() == owner:
+            with _interruptions_ignored():
+                shutil.rmtree(staging, ignore_errors=True)
+                for parent in created:
+                    with contextlib.suppress(OSError):
+                        parent.rmdir()
         raise
 
 
@@ -109,3 +116,18 @@ def _make_parents(path: Path) -> list[Path]:
                 parent.rmdir()
         raise InputError(f"Folder {path.parent} cannot be made: {error.strerror}.") from error
     return missing
+
+
+@contextlib.contextmanager
+def _interruptions_ignored() -> Iterator[None]:
+    # Python delivers signals to the main thread only, and lets no other set handlers.
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = [getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP")]
+    previous = {number: signal.signal(number, signal.SIG_IGN) for number in numbers if number}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)

@@ -1,5 +1,6 @@
 import json
 import math
+import os
 
 import numpy as np
 import pytest
@@ -85,7 +86,7 @@ def test_a_failure_leaves_the_old_report_and_no_scraps(tmp_path, monkeypatch):
     def full(*_):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(write_module.os, "replace", full)
+    monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OSError, match="No space"):
         write_report(full_report(), tmp_path)
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [

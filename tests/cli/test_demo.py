@@ -343,7 +343,7 @@ def test_control_c_during_training_leaves_nothing(tmp_path):
     ]
     assert "Traceback" not in error
     assert len(during) == 1
-    assert during[0].endswith(".partial")
+    assert during[0].endswith(".part")
     assert temporary
     assert list(place.iterdir()) == []
     assert list(scratch.iterdir()) == []

@@ -52,7 +52,7 @@ def test_output_appears_whole_and_only_at_the_end(tmp_path, place):
         (folder / "deep" / "file").write_text("done")
         assert not (tmp_path / place / "deep").exists()
     assert (tmp_path / place / "deep" / "file").read_text() == "done"
-    assert not list(tmp_path.rglob("*.partial"))
+    assert not list(tmp_path.rglob("*.part"))
 
 
 @pytest.mark.parametrize("problem", [ValueError, KeyboardInterrupt, SystemExit])
@@ -74,7 +74,7 @@ def test_a_folder_filled_meanwhile_is_not_overwritten(tmp_path):
             (tmp_path / "out").mkdir()
             (tmp_path / "out" / "file").write_text("theirs")
 
-    with pytest.raises(InputError, match="could not be moved"):
+    with pytest.raises(InputError, match="was kept"):
         work()
     assert (tmp_path / "out" / "file").read_text() == "theirs"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
