@@ -57,7 +57,7 @@ def build(name):
     return keras.Model(inputs, outputs), (64, 128), 64
 
 
-def worker(name, kind, jit):
+def worker(name, kind, optimizer, jit):
     """Takes one step for each line on standard input and prints its seconds."""
     import keras
     import numpy as np
@@ -70,7 +70,7 @@ def worker(name, kind, jit):
     x = rng.random((batch, *shape), dtype="float32")
     y = rng.integers(0, 10, batch).astype("int32")
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    optimizer = keras.optimizers.Adam()
+    optimizer = keras.optimizers.get(optimizer)
     subject = model
     if kind == "dp":
         optimizer = ks.optimizers.DPOptimizer(optimizer, 1.0, 1.0, expected_batch_size=batch)
@@ -87,14 +87,14 @@ def worker(name, kind, jit):
         print(time.perf_counter() - start, flush=True)
 
 
-def measure(name, kinds, rounds, jit):
+def measure(name, kinds, rounds, optimizer, jit):
     """Runs the kinds in turn and returns seconds by kind and peak memory in MiB by kind."""
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [sys.executable, __file__, "--worker", name]
     workers = {}
     for kind in kinds:
         workers[kind] = subprocess.Popen(
-            [*command, kind, *(["--jit"] if jit else [])],
+            [*command, kind, "--optimizer", optimizer, *(["--jit"] if jit else [])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -125,12 +125,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=31, help="timed steps of each kind")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
+    parser.add_argument("--optimizer", default="adam", help="of all steps alike (default adam)")
     parser.add_argument("--jit", action="store_true", help="compile the steps with XLA")
     parser.add_argument("--json", help="also write the figures to this file")
     parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
-        return worker(*options.worker, options.jit)
+        return worker(*options.worker, options.optimizer, options.jit)
 
     import numpy as np
 
@@ -138,7 +139,7 @@ def main():
     header = f"{'model':10} {'step':6} {'ms':>8} {'ratio':>7} {'quartiles':>13} {'peak MiB':>9}"
     print(header)
     for name in options.models:
-        seconds, peaks = measure(name, KINDS, options.rounds, options.jit)
+        seconds, peaks = measure(name, KINDS, options.rounds, options.optimizer, options.jit)
         plain = np.array(seconds["plain"])
         for kind in KINDS:
             ratios = np.array(seconds[kind]) / plain
