@@ -74,9 +74,9 @@ def _facts(report) -> list[tuple[str, str]]:
         tamper = report.integrity.get("tamper")
         if tamper:
             text += (
-                f"; a flipped byte in {tamper['file']} was refused"
+                f"; a flipped byte was refused ({tamper['file']})"
                 if tamper["detected"]
-                else f"; A FLIPPED BYTE IN {tamper['file']} WENT UNNOTICED"
+                else f"; A FLIPPED BYTE WENT UNNOTICED ({tamper['file']})"
             )
         facts.append(("integrity", text))
     if report.serving and "max_difference" in report.serving:

@@ -65,11 +65,7 @@ def measure_integrity(bundle, public_key, scratch):
     victim.write_bytes(content)
     tampered = ks.integrity.verify_bundle(copy, public_key)
     flipped = victim.relative_to(copy).as_posix()
-    files = sorted(
-        path.relative_to(bundle.path).as_posix()
-        for path in Path(bundle.path).rglob("*")
-        if path.is_file()
-    )
+    files = sorted(ks.integrity.read_manifest(bundle.path)["files"])
     return {
         "verified": intact.ok,
         "files": files,
