@@ -85,11 +85,22 @@ def check_config(regularizer, shape):
     assert np.isfinite(float(loaded(keras.ops.convert_to_tensor(weight(shape)))))
 
 
+class Counting(keras.regularizers.Regularizer):
+    """Notes every call in Python, which a traced step makes once."""
+
+    def __init__(self, regularizer, calls):
+        self.regularizer, self.calls = regularizer, calls
+
+    def __call__(self, x):
+        self.calls.append(x)
+        return self.regularizer(x)
+
+
 def check_traced_once(regularizer, shape):
     calls = []
     layer = keras.layers.Dense(shape[1])
     model = keras.Sequential([keras.Input((shape[0],)), layer])
-    layer.kernel.regularizer = lambda x: calls.append(x) or regularizer(x)
+    layer.kernel.regularizer = Counting(regularizer, calls)
     model.compile(keras.optimizers.SGD(0.01), "mse")
     x, y = weight((8, shape[0]), seed=1), weight((8, shape[1]), seed=2)
     model.fit(x, y, batch_size=4, epochs=1, verbose=0)
