@@ -173,7 +173,9 @@ def _privacy(report) -> str:
     names, name = model_names(report), report.privacy.get("model")
     colour = plots.style(names, name)[0] if name in names else plots.PALETTE[0]
     drawing = plots.burn_down_svg(burn_down, report.privacy.get("target_epsilon"), colour)
-    return _figure(drawing, caption="Privacy burn-down: what had been spent after every step.")
+    return _figure(
+        drawing, caption="Privacy burn-down: what had been spent, noted after every epoch."
+    )
 
 
 def _membership(report) -> str:

@@ -49,12 +49,15 @@ class Backend(Protocol):
 
     @staticmethod
     def gradients(
-        function: Callable[[], tuple[Any, Any]], sources: Callable[[], Sequence[Any]]
+        function: Callable[[], tuple[Any, Any]],
+        sources: Callable[[], Sequence[Any]],
+        dense: bool = False,
     ) -> tuple[Any, Any, list[Any]]:
         """Differentiates once through everything `function` computes.
 
         `function()` returns (scalar, aux); afterwards `sources()` names tensors or variables that
-        took part. Returns (scalar, aux, gradients), None where a source does not matter.
+        took part. Returns (scalar, aux, gradients), None where a source does not matter. Gradients
+        of variables that were looked up in may be sparse, unless `dense`.
         """
 
     @staticmethod

@@ -177,14 +177,11 @@ class PerExampleClipping:
                 return [*observation.sources(), *(variables if with_ordinary else [])]
 
             try:
-                _, (losses, aux), found = backend.gradients(objective, sources)
+                _, (losses, aux), found = backend.gradients(objective, sources, dense=True)
                 break
             except UnobservableLayerError as error:
                 self._as_units.add(id(self._parent_of(error.layer)))
-        found = [
-            None if g is None else ops.cast(ops.convert_to_tensor(g), "float32") / loss_scale
-            for g in found
-        ]
+        found = [None if g is None else ops.cast(g, "float32") / loss_scale for g in found]
         observed = len(observation.sources())
         records, copies = observation.split(found[:observed])
         contributions = {}

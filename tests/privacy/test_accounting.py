@@ -161,7 +161,7 @@ def run_epsilon(noise, examples, batch, steps):
     share=st.floats(0.005, 0.2),
     steps=st.integers(1, 300),
 )
-@settings(max_examples=8, deadline=None, derandomize=True)
+@settings(max_examples=4, deadline=None, derandomize=True)
 @pytest.mark.slow
 def test_calibration_of_random_runs(target, examples, share, steps):
     check_calibration(target, examples, max(1, round(examples * share)), steps)

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from keras import layers
+from keras import layers, ops
 
 import keras_secure as ks
 from keras_secure.callbacks.privacy_budget import PrivacyBudget
@@ -370,3 +370,25 @@ def endless(secure):
     mask = tf.ones(rows, tf.bool)
     while True:
         yield {"x": tf.constant(X[:rows]), "y": tf.constant(LABELS[:rows]), "mask": mask}
+
+
+def test_text_with_an_embedding():
+    """Lookups have sparse gradients, which the check before the first step must read too."""
+    x = np.random.default_rng(0).integers(0, 50, (64, 6)).astype("int32")
+    y = (x[:, 0] < 25).astype("int32")
+    model = keras.Sequential(
+        [
+            keras.Input((6,), dtype="int32"),
+            layers.Embedding(50, 4, mask_zero=True, embeddings_regularizer="l2"),
+            layers.GlobalAveragePooling1D(),
+            layers.Dense(1, activation="sigmoid"),
+        ]
+    )
+    optimizer = ks.optimizers.DPAdam(l2_norm_clip=1.0, noise_multiplier=1.0)
+    secure = ks.SecureModel(model)
+    secure.compile(optimizer, loss="binary_crossentropy", metrics=["accuracy"])
+    before = ops.convert_to_numpy(model.layers[0].embeddings)
+    secure.fit(x, y, batch_size=16, verbose=0)
+    assert optimizer.executed_steps == 4
+    # Every row is noised: which words occurred must not show.
+    assert np.all(ops.convert_to_numpy(model.layers[0].embeddings) != before)

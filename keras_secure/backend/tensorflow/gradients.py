@@ -3,12 +3,15 @@
 import tensorflow as tf
 
 
-def gradients(function, sources):
+def gradients(function, sources, dense=False):
     """See `contract.Backend.gradients`."""
     with tf.GradientTape() as tape:
         value, aux = function()
     wanted = [getattr(source, "value", source) for source in sources()]
-    return value, aux, tape.gradient(value, wanted)
+    found = tape.gradient(value, wanted)
+    if dense:
+        found = [None if gradient is None else tf.convert_to_tensor(gradient) for gradient in found]
+    return value, aux, found
 
 
 def input_gradient(function, inputs):
