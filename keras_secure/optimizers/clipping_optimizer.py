@@ -6,11 +6,12 @@ from keras_secure import backend
 from keras_secure.errors import InputError, PrivacyError
 from keras_secure.optimizers.clipping_rule import check_rule
 from keras_secure.optimizers.gradient_norm import clip_scale, exceeds, overflow_free_norm
+from keras_secure.optimizers.wrapper import OptimizerWrapper
 from keras_secure.registration import component
 
 
 @component("optimizers")
-class ClippingOptimizer(keras.optimizers.Optimizer):
+class ClippingOptimizer(OptimizerWrapper):
     """Clips gradients, then hands them to the optimizer it wraps.
 
     It stands for the wrapped optimizer in everything else: learning rate, iterations, variables and
@@ -212,27 +213,9 @@ class ClippingOptimizer(keras.optimizers.Optimizer):
         """The variables of the wrapped optimizer."""
         return self.inner_optimizer.variables
 
-    @property
-    def learning_rate(self):
-        """The learning rate of the wrapped optimizer."""
-        return self.inner_optimizer.learning_rate
-
-    @learning_rate.setter
-    def learning_rate(self, learning_rate):
-        self.inner_optimizer.learning_rate = learning_rate
-
-    @property
-    def iterations(self):
-        """The iterations of the wrapped optimizer."""
-        return self.inner_optimizer.iterations
-
     def scale_loss(self, loss):
         """Scales the loss as the wrapped optimizer wants it."""
         return self.inner_optimizer.scale_loss(loss)
-
-    def finalize_variable_values(self, var_list):
-        """Ends training as the wrapped optimizer does (moving averages)."""
-        self.inner_optimizer.finalize_variable_values(var_list)
 
     def set_weights(self, weights):
         """Sets the variables of the wrapped optimizer."""

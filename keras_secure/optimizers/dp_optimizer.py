@@ -6,6 +6,7 @@ from keras import ops
 
 from keras_secure import backend
 from keras_secure.errors import BudgetExhaustedError, PrivacyError
+from keras_secure.optimizers.wrapper import OptimizerWrapper
 from keras_secure.privacy import Ledger, Phase, accounting
 from keras_secure.privacy.noise import NoiseSource
 from keras_secure.registration import component
@@ -16,7 +17,7 @@ _CLIPS = (1e-8, 1e8)
 
 
 @component("optimizers")
-class DPOptimizer(keras.optimizers.Optimizer):
+class DPOptimizer(OptimizerWrapper):
     """Makes the updates of any Keras optimizer differentially private.
 
     It holds the plan (clip, noise, sampling) and the ledger of what was released. A Keras optimizer
@@ -121,20 +122,6 @@ class DPOptimizer(keras.optimizers.Optimizer):
     def seed(self):
         """Int or None: the seed that makes the run repeatable and not private."""
         return self._seed
-
-    @property
-    def learning_rate(self):
-        """The inner optimizer's learning rate."""
-        return self.inner_optimizer.learning_rate
-
-    @learning_rate.setter
-    def learning_rate(self, learning_rate):
-        self.inner_optimizer.learning_rate = learning_rate
-
-    @property
-    def iterations(self):
-        """The inner optimizer's count of updates."""
-        return self.inner_optimizer.iterations
 
     @property
     def variables(self):

@@ -312,3 +312,18 @@ def test_key_appears_in_no_file_and_no_text(tmp_path):
     assert all(
         not np.array_equal(np.asarray(v), words) for v in optimizer.variables + secure.variables
     )
+
+
+def test_moving_averages_of_the_inner_optimizer_take_effect():
+    inner = keras.optimizers.SGD(0.5, use_ema=True, ema_momentum=0.5)
+    optimizer = DPOptimizer(inner, 1.0, 1.0, seed=3)
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    secure = ks.SecureModel(model)
+    secure.compile(optimizer, loss="mse")
+    x = np.random.default_rng(0).normal(size=(32, 2)).astype("float32")
+    last = []
+    noted = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: last.append(model.get_weights())
+    )
+    secure.fit(x, x[:, :1], batch_size=8, verbose=0, callbacks=[noted])
+    assert not np.allclose(model.get_weights()[0], last[-1][0])
