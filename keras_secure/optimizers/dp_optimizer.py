@@ -5,19 +5,18 @@ import numpy as np
 from keras import ops
 
 from keras_secure import backend
-from keras_secure.errors import BudgetExhaustedError, PrivacyError
-from keras_secure.optimizers.wrapper import OptimizerWrapper
-from keras_secure.privacy import Ledger, Phase, accounting
+from keras_secure.errors import PrivacyError
+from keras_secure.optimizers.accounted_optimizer import AccountedOptimizer, HiddenVariable
+from keras_secure.privacy import Phase, Sampling
 from keras_secure.privacy.noise import NoiseSource
 from keras_secure.registration import component
 
-_NO_LIMIT = 2**62
 # Outside, squares of gradients under- or overflow in float32 and norms would be underestimated.
 _CLIPS = (1e-8, 1e8)
 
 
 @component("optimizers")
-class DPOptimizer(OptimizerWrapper):
+class DPOptimizer(AccountedOptimizer):
     """Makes the updates of any Keras optimizer differentially private.
 
     It holds the plan (clip, noise, sampling) and the ledger of what was released. A Keras optimizer
@@ -75,7 +74,7 @@ class DPOptimizer(OptimizerWrapper):
     ):
         optimizer = keras.optimizers.get(optimizer)
         _check_plan(optimizer, l2_norm_clip, noise_multiplier, expected_batch_size)
-        super().__init__(learning_rate=0.0, name=name)
+        super().__init__(name=name)
         self.inner_optimizer = optimizer
         self._l2_norm_clip = float(l2_norm_clip)
         self._noise_multiplier = float(noise_multiplier)
@@ -83,20 +82,7 @@ class DPOptimizer(OptimizerWrapper):
         self._sampling = sampling
         self._seed = seed
         self._noise = NoiseSource(seed)
-        self._divisor = _Hidden(0.0, "float32")
-        self._step_limit = _Hidden(_NO_LIMIT, "int64")
-        # Releases of this process. No restored or reset variable can lower it, so neither a step
-        # nor its noise ever repeats.
-        self._released = _Hidden(0, "int64")
-        self._budget = None
-        self.ledger = Ledger()
-        self.private_steps = self.add_variable(
-            shape=(),
-            dtype="int64",
-            initializer="zeros",
-            aggregation="only_first_replica",
-            name="private_steps",
-        )
+        self._divisor = HiddenVariable(0.0, "float32")
 
     @property
     def l2_norm_clip(self):
@@ -159,8 +145,7 @@ class DPOptimizer(OptimizerWrapper):
             )
         if not self.built:
             self.build(trainable_variables)
-        step = ops.maximum(ops.convert_to_tensor(self.private_steps), self._released.value)
-        allowed = step < self._step_limit.value
+        step, allowed = self.next_step()
         sums = backend.all_reduce_sum(clipped.values)
         # Beyond the budget nothing of the data is released: the gradient is zero. Keras sums
         # gradients over replicas, each of which holds the whole sum already.
@@ -172,13 +157,18 @@ class DPOptimizer(OptimizerWrapper):
         if penalties is not None:
             gradients = [g + p / replicas for g, p in zip(gradients, penalties, strict=True)]
         self.inner_optimizer.apply(gradients, trainable_variables)
-        self.private_steps.assign(step + ops.cast(allowed, "int64"))
-        self._released.value.assign(step + ops.cast(allowed, "int64"))
+        self.count_step(step, allowed)
 
     def begin_phase(self, sampling, expected_batch_size):
         """Records how the coming steps are sampled; called by `SecureModel`."""
         self._divisor.value.assign(float(expected_batch_size))
-        self.ledger.begin(self.planned_phase(sampling, expected_batch_size), self.executed_steps)
+        self.open_phase(self.planned_phase(sampling, expected_batch_size))
+
+    def load_own_variables(self, store):
+        """Restores variables and ledger, and takes a new noise key."""
+        super().load_own_variables(store)
+        # Positions start where the checkpoint was made: another key keeps them from repeating.
+        self._noise.renew()
 
     def planned_phase(self, sampling, expected_batch_size):
         """Returns the `privacy.Phase` that steps under this plan belong to."""
@@ -189,116 +179,6 @@ class DPOptimizer(OptimizerWrapper):
             expected_batch_size=float(expected_batch_size),
             reproducible=self.seed is not None,
         )
-
-    @property
-    def executed_steps(self):
-        """Int: private steps executed so far, over all phases."""
-        counters = (self.private_steps, self._released.value)
-        return max(int(ops.convert_to_numpy(counter)) for counter in counters)
-
-    def epsilon(self, target_delta, *, accountant="pld"):
-        """Returns the epsilon spent so far, over all phases, at `target_delta`."""
-        phases = self.ledger.phases(self.executed_steps)
-        return accounting.epsilon(phases, target_delta, accountant=accountant)
-
-    @property
-    def is_exhausted(self):
-        """Whether a limit set by `limit_to` leaves no further step."""
-        return self.executed_steps >= int(ops.convert_to_numpy(self._step_limit.value))
-
-    def limit_to(self, target_epsilon, target_delta):
-        """Forbids steps beyond a budget, inside the compiled step itself.
-
-        The limit stays until another is set or `lift_limit` is called, and follows a checkpoint
-        that is loaded.
-
-        Returns:
-            int: how many more steps of the current phase the budget holds.
-
-        Raises:
-            BudgetExhaustedError: if it holds none.
-        """
-        self._budget = (target_epsilon, target_delta)
-        phases = self.ledger.phases(self.executed_steps)
-        steps = accounting.max_steps(phases, self.ledger.current, target_epsilon, target_delta)
-        self._step_limit.value.assign(self.executed_steps + steps)
-        if steps == 0:
-            spent = accounting.epsilon(phases, target_delta)
-            raise BudgetExhaustedError(
-                f"Epsilon {spent:.4g} of {target_epsilon:.4g} is spent at delta "
-                f"{target_delta:.3g}, and one more step would cross the budget. Stop here, raise "
-                "the budget, or start over with more noise."
-            )
-        return steps
-
-    def lift_limit(self):
-        """Withdraws the limit set by `limit_to`."""
-        self._budget = None
-        self._step_limit.value.assign(_NO_LIMIT)
-
-    def inherit_ledger(self, other):
-        """Takes over what another DP optimizer spent on the same model."""
-        if other is self:
-            return
-        if self.executed_steps:
-            raise PrivacyError(
-                "Both optimizers have executed private steps, so their ledgers cannot be joined. "
-                "Compile with a fresh DPOptimizer."
-            )
-        self.ledger = Ledger(other.ledger.phases(other.executed_steps), other.ledger.run_id)
-        self.private_steps.assign(other.executed_steps)
-
-    def save_own_variables(self, store):
-        """Saves the variables and the ledger; never the noise key."""
-        super().save_own_variables(store)
-        text = self.ledger.to_json(self.executed_steps)
-        store["ledger"] = np.frombuffer(text.encode(), dtype=np.uint8)
-
-    def load_own_variables(self, store):
-        """Restores variables and ledger.
-
-        Raises:
-            PrivacyError: if the ledger is missing, unreadable, or tells of fewer steps than this
-                optimizer has executed or of another run.
-        """
-        stored = {key: np.asarray(store[key]) for key in store.keys()}  # noqa: SIM118 (h5py group)
-        if "ledger" not in stored:
-            raise PrivacyError(
-                "The checkpoint holds no privacy ledger, so the privacy already spent is unknown. "
-                "Load a checkpoint saved by this optimizer, or load the weights into the plain "
-                "model and account for them yourself."
-            )
-        ledger = Ledger.from_json(stored.pop("ledger").tobytes().decode())
-        recorded = sum(phase.steps for phase in ledger.finished)
-        executed = self.executed_steps
-        if executed and ledger.run_id != self.ledger.run_id:
-            raise PrivacyError(
-                f"The checkpoint is of another run, while {executed} private steps were executed "
-                "here; loading it would forget them. Load it into a fresh DPOptimizer."
-            )
-        if recorded < executed:
-            raise PrivacyError(
-                f"The checkpoint's ledger records {recorded} private steps, but {executed} were "
-                "executed; loading it would forget the difference. Load the newest checkpoint."
-            )
-        super().load_own_variables(stored)
-        if not self.built:
-            # Keras loads nothing into an optimizer that has seen no variables yet; what was spent
-            # counts all the same.
-            self.private_steps.assign(recorded)
-        if self.executed_steps != recorded:
-            raise PrivacyError(
-                f"The checkpoint counts {self.executed_steps} private steps, but its ledger "
-                f"records {recorded}. The file was altered; restore an intact checkpoint."
-            )
-        # A fit that restores its backup goes on under the plan it has just begun, and within the
-        # budget it was given.
-        ledger.current = self.ledger.current
-        self.ledger = ledger
-        if self._budget is not None and ledger.current is not None:
-            self.limit_to(*self._budget)
-        # Positions start where the checkpoint was made: another key keeps them from repeating.
-        self._noise.renew()
 
     def get_config(self):
         """Returns the plan; neither key nor ledger."""
@@ -320,19 +200,8 @@ class DPOptimizer(OptimizerWrapper):
             config["optimizer"], custom_objects=custom_objects
         )
         if config.get("sampling") is not None:
-            from keras_secure.privacy import PoissonSampling
-
-            config["sampling"] = PoissonSampling(**config["sampling"])
+            config["sampling"] = Sampling.from_config(config["sampling"])
         return cls(**config)
-
-
-class _Hidden:
-    """A variable behind a plain object, where neither Keras nor TensorFlow saves it."""
-
-    __slots__ = ("value",)
-
-    def __init__(self, initial, dtype):
-        self.value = backend.state_variable(np.asarray(initial, dtype))
 
 
 def _check_plan(optimizer, l2_norm_clip, noise_multiplier, expected_batch_size):

@@ -10,6 +10,7 @@ from keras_secure.privacy.rules import register_rule
 from keras_secure.privacy.sampling import (
     PoissonBatches,
     PoissonSampling,
+    Sampling,
     UnstatedSampling,
     physical_batch_size,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "PoissonBatches",
     "PoissonSampling",
     "Rows",
+    "Sampling",
     "UnstatedSampling",
     "calibrate_noise_multiplier",
     "check_model",

@@ -5,13 +5,12 @@ default accountant composes privacy loss distributions (PLD; Koskela et al. 2020
 Doroshenko et al. 2022, arXiv 2207.04380); Renyi DP is offered for comparison (Mironov 2017).
 """
 
-import functools
 import math
 from typing import Any
 
 from keras_secure.errors import PrivacyError
 from keras_secure.privacy.ledger import Phase
-from keras_secure.privacy.sampling import PoissonSampling, UnstatedSampling, physical_batch_size
+from keras_secure.privacy.sampling import PoissonSampling, physical_batch_size
 
 _ACCOUNTANTS = ("pld", "rdp")
 
@@ -51,7 +50,7 @@ def epsilon(phases, target_delta, *, accountant="pld"):
         return _rdp_epsilon(phases, target_delta)
     total: Any = None
     for phase in phases:
-        composed = _step_pld(phase.sampling, phase.noise_multiplier).self_compose(phase.steps)
+        composed = phase.sampling.loss_distribution(phase.noise_multiplier, phase.steps)
         total = composed if total is None else total.compose(composed)
     return float(total.get_epsilon_for_delta(target_delta))
 
@@ -168,39 +167,12 @@ def calibrate_noise_multiplier(
     return high
 
 
-@functools.lru_cache(maxsize=64)
-def _step_pld(sampling, noise_multiplier):
-    from dp_accounting.pld import privacy_loss_distribution as pld
-
-    if isinstance(sampling, UnstatedSampling):
-        return pld.from_gaussian_mechanism(noise_multiplier)
-    if sampling.physical_batch_size is None:
-        return pld.from_gaussian_mechanism(
-            noise_multiplier, sampling_prob=sampling.sampling_probability
-        )
-    return pld.from_truncated_subsampled_gaussian_mechanism(
-        dataset_size=sampling.dataset_size,
-        sampling_probability=sampling.sampling_probability,
-        truncated_batch_size=sampling.physical_batch_size,
-        noise_multiplier=noise_multiplier,
-    )
-
-
 def _rdp_epsilon(phases, target_delta):
-    import dp_accounting
     from dp_accounting import rdp
 
     accountant = rdp.RdpAccountant()
     for phase in phases:
-        event = dp_accounting.GaussianDpEvent(phase.noise_multiplier)
-        if isinstance(phase.sampling, PoissonSampling):
-            if phase.sampling.physical_batch_size is not None:
-                raise PrivacyError(
-                    "Renyi accounting does not know truncated Poisson batches; use "
-                    "accountant='pld'."
-                )
-            event = dp_accounting.PoissonSampledDpEvent(phase.sampling.sampling_probability, event)
-        accountant.compose(event, phase.steps)
+        accountant.compose(phase.sampling.event(phase.noise_multiplier, phase.steps))
     return float(accountant.get_epsilon(target_delta))
 
 

@@ -5,9 +5,8 @@ import uuid
 from dataclasses import asdict, dataclass
 
 from keras_secure.errors import PrivacyError
-from keras_secure.privacy.sampling import PoissonSampling, UnstatedSampling
+from keras_secure.privacy.sampling import Sampling
 
-_KINDS = {"poisson": PoissonSampling, "unstated": UnstatedSampling}
 _FORMAT = 1
 
 
@@ -16,7 +15,7 @@ class Phase:
     """A stretch of steps under one mechanism.
 
     Args:
-        sampling: `PoissonSampling` or `UnstatedSampling`.
+        sampling: A `Sampling`, such as `PoissonSampling`.
         noise_multiplier: Noise standard deviation over `l2_norm_clip`.
         l2_norm_clip: Bound on each example's gradient norm.
         expected_batch_size: What the noisy sum is divided by.
@@ -24,7 +23,7 @@ class Phase:
         reproducible: True when a seed was given, so the noise can be recomputed and removed.
     """
 
-    sampling: PoissonSampling | UnstatedSampling
+    sampling: Sampling
     noise_multiplier: float
     l2_norm_clip: float
     expected_batch_size: float
@@ -33,14 +32,12 @@ class Phase:
 
     def to_dict(self):
         """Returns the phase as JSON-serializable values."""
-        kind = next(name for name, cls in _KINDS.items() if isinstance(self.sampling, cls))
-        return {**asdict(self), "sampling": {"kind": kind, **asdict(self.sampling)}}
+        return {**asdict(self), "sampling": self.sampling.get_config()}
 
     @classmethod
     def from_dict(cls, values):
         """Rebuilds a phase from `to_dict`."""
-        sampling = dict(values["sampling"])
-        phase = cls(**{**values, "sampling": _KINDS[sampling.pop("kind")](**sampling)})
+        phase = cls(**{**values, "sampling": Sampling.from_config(values["sampling"])})
         if type(phase.steps) is not int or phase.steps < 0 or not phase.noise_multiplier >= 0:
             raise ValueError(f"a phase of {phase.steps} steps at noise {phase.noise_multiplier}")
         return phase
@@ -99,7 +96,7 @@ class Ledger:
                 raise ValueError(f"unknown format {values['format']!r}")
             phases = [Phase.from_dict(phase) for phase in values["phases"]]
             return cls(phases, values["run_id"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, PrivacyError) as error:
             raise PrivacyError(
                 f"The privacy ledger in the checkpoint cannot be read ({error}). Restore an intact "
                 "checkpoint; without its ledger the privacy spent is unknown."

@@ -1,6 +1,5 @@
 """The fit wrapper: any Keras model, trained robustly, privately, or both."""
 
-import itertools
 import math
 import warnings
 from typing import Any
@@ -10,26 +9,15 @@ from keras import ops, tree
 
 from keras_secure import backend
 from keras_secure.errors import (
-    BudgetExhaustedError,
     InputError,
     PrivacyError,
     PrivacyWarning,
 )
 from keras_secure.objectives import Objective, PerExampleLoss, Standard
 from keras_secure.optimizers import DPOptimizer
-from keras_secure.privacy import PerExampleClipping, UnstatedSampling, check_model
 from keras_secure.registration import component
-from keras_secure.training.loss_check import check_loss
-from keras_secure.training.private_data import (
-    PrivateArrays,
-    first_batch,
-    first_examples,
-    is_arrays,
-)
-
-# Keeps small float16 gradients from vanishing. Per-example losses are not divided by the batch
-# size, so less is needed than for ordinary training; it is undone before the norms are taken.
-_FLOAT16_LOSS_SCALE = 128.0
+from keras_secure.training.private_data import PrivateArrays, first_batch, is_arrays
+from keras_secure.training.private_training import PrivateTraining
 
 
 @component("training")
@@ -87,9 +75,8 @@ class SecureModel(keras.Model):
         super().__init__(**kwargs)
         self.model = model
         self.objective = objective or Standard()
-        self._clipping: Any = None
-        self._is_checked = False
-        self._per_example_loss: Any = None
+        self._private: Any = None
+        self.per_example_loss: Any = None
         self._metrics_are_weighted = True
 
     def call(self, inputs, training=None):
@@ -152,7 +139,7 @@ class SecureModel(keras.Model):
                 )
             optimizer.inherit_ledger(previous)
         self._metrics_are_weighted = True
-        self._is_checked = False
+        self._private = None
         if private:
             if metrics is not None and weighted_metrics is not None:
                 raise PrivacyError(
@@ -163,7 +150,7 @@ class SecureModel(keras.Model):
                 # As weights, these metrics receive the mask that leaves padding out.
                 metrics, weighted_metrics = None, metrics
                 self._metrics_are_weighted = False
-            self._clipping = PerExampleClipping(self.model)
+            self._private = PrivateTraining(self)
         if jit_compile == "auto":
             jit_compile = not run_eagerly and backend.has_accelerator()
         super().compile(
@@ -177,7 +164,7 @@ class SecureModel(keras.Model):
             jit_compile=jit_compile,
             auto_scale_loss=auto_scale_loss and not private,
         )
-        self._per_example_loss = (
+        self.per_example_loss = (
             None if loss is None else PerExampleLoss(loss, loss_weights, self.output_names)
         )
 
@@ -205,14 +192,13 @@ class SecureModel(keras.Model):
         Raises:
             PrivacyError: where the privacy guarantee would not hold.
         """
-        if self._per_example_loss is None:
+        if self.per_example_loss is None:
             raise InputError("Compile the SecureModel with a loss before fit.")
         if self.is_private:
             backend.check_distribution(self.distribute_strategy)
             sets_budget = any(hasattr(c, "target_epsilon") for c in tree.flatten(callbacks or ()))
             if not sets_budget:
-                self._refuse_if_exhausted()
-            self._is_checked = False
+                self._private.refuse_if_exhausted()
             if is_arrays(x):
                 data = PrivateArrays(x, y, sample_weight, class_weight)
                 if validation_split and validation_data is None:
@@ -220,11 +206,11 @@ class SecureModel(keras.Model):
                 batch_size = batch_size or 32
                 steps_per_epoch = steps_per_epoch or math.ceil(data.num_examples / batch_size)
                 validation_batch_size = validation_batch_size or batch_size
-                x = self._begin_arrays(data, batch_size, steps_per_epoch)
+                x = self._private.begin_arrays(data, batch_size, steps_per_epoch)
                 steps_per_epoch = None
                 y = sample_weight = class_weight = batch_size = None
             else:
-                self._begin_unsampled(first_batch(x))
+                self._private.begin_unsampled(first_batch(x), check=True)
             shuffle = False
             validation_split = 0.0
         history = super().fit(
@@ -257,8 +243,8 @@ class SecureModel(keras.Model):
     def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
         """Takes one step; under a `DPOptimizer` it is accounted without amplification."""
         if self.is_private:
-            self._refuse_if_exhausted()
-            self._begin_unsampled((x, y, sample_weight))
+            self._private.refuse_if_exhausted()
+            self._private.begin_unsampled((x, y, sample_weight))
         return super().train_on_batch(
             x, y, sample_weight=sample_weight, class_weight=class_weight, return_dict=return_dict
         )
@@ -266,7 +252,7 @@ class SecureModel(keras.Model):
     def train_step(self, data):
         """One step: attack, per-example losses, update (clipped and noised if private)."""
         x, y, sample_weight, mask = _unpack(data)
-        loss = self._per_example_loss
+        loss = self.per_example_loss
         perturbed = self.objective.perturb(self.model, x, y, loss)
 
         def per_example():
@@ -280,7 +266,7 @@ class SecureModel(keras.Model):
                 # Keeps the losses of the single outputs in the logs, as Keras does.
                 self.compute_loss(x, y, y_pred, sample_weight, training=True)
             return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
-        losses, y_pred = self._private_update(per_example, x, mask)
+        losses, y_pred = self._private.update(per_example, x, mask)
         self._update_loss_metric(losses, mask)
         for name, values in loss.by_output(y, y_pred, sample_weight).items():
             self._update_loss_metric(values, mask, f"{name}_loss")
@@ -307,7 +293,7 @@ class SecureModel(keras.Model):
 
         def objective():
             losses, y_pred = per_example()
-            value = self._per_example_loss.reduce(losses)
+            value = self.per_example_loss.reduce(losses)
             for penalty in self.model.losses:
                 value = value + ops.cast(penalty, value.dtype)
             return self.optimizer.scale_loss(value / replicas), (value, y_pred)
@@ -318,96 +304,6 @@ class SecureModel(keras.Model):
         )
         self.optimizer.apply(gradients, self.model.trainable_variables)
         return value, y_pred
-
-    def _private_update(self, per_example, x, mask):
-        if self.optimizer.ledger.current is None:
-            raise PrivacyError(
-                "A private step was called outside fit and train_on_batch, so its sampling is "
-                "unknown. Train with SecureModel.fit."
-            )
-        size = tree.flatten(x)[0].shape[0]
-        half = any(layer.compute_dtype == "float16" for layer in self.model._flatten_layers())
-        clipped, losses, y_pred = self._clipping.clipped_sum(
-            per_example,
-            l2_norm_clip=self.optimizer.l2_norm_clip,
-            batch_size=ops.shape(tree.flatten(x)[0])[0] if size is None else size,
-            example_mask=mask,
-            loss_scale=_FLOAT16_LOSS_SCALE if half else 1.0,
-        )
-        variables = self.model.trainable_variables
-        self.optimizer.apply_clipped(clipped, variables, self._penalty_gradients(variables))
-        return losses, y_pred
-
-    def _penalty_gradients(self, variables):
-        """Gradients of the weight regularizers, which see no data."""
-        if all(variable.regularizer is None for variable in variables):
-            return None
-
-        def penalty():
-            total = 0.0
-            for variable in variables:
-                if variable.regularizer is not None:
-                    total = total + ops.cast(variable.regularizer(variable), "float32")
-            return total, None
-
-        _, _, gradients = backend.gradients(penalty, lambda: variables)
-        return [
-            ops.zeros(v.shape, "float32") if g is None else ops.cast(g, "float32")
-            for v, g in zip(variables, gradients, strict=True)
-        ]
-
-    def _begin_arrays(self, data, batch_size, steps):
-        batches = data.batches(batch_size, self.optimizer.seed)
-        parts = data.parts
-        self._prepare_private(parts["x"], parts.get("y"), parts.get("sample_weight"))
-        divisor = self.optimizer.expected_batch_size or batch_size
-        self.optimizer.begin_phase(batches.sampling, divisor)
-        # Streams of known length, so that several steps per execution never run over the epoch.
-        return backend.batch_stream(
-            lambda: map(_with_numeric_mask, itertools.islice(batches, steps)),
-            _with_numeric_mask(next(iter(batches))),
-            steps,
-        )
-
-    def _begin_unsampled(self, batch):
-        if self.optimizer.expected_batch_size is None:
-            raise PrivacyError(
-                "The noisy sum must be divided by a fixed number, since the realised batch size is "
-                "private. Give DPOptimizer(expected_batch_size=...), or train on arrays with fit."
-            )
-        sampling = self.optimizer.sampling or UnstatedSampling()
-        current = self.optimizer.ledger.current
-        if not self._is_checked:
-            self._prepare_private(*batch)
-        if current is None or current.sampling != sampling:
-            self.optimizer.begin_phase(sampling, self.optimizer.expected_batch_size)
-
-    def _prepare_private(self, x, y, sample_weight):
-        """Builds everything and refuses what cannot be private, on three examples."""
-        x, y, sample_weight = first_examples(x, y, sample_weight)
-        y_pred = self(x, training=False)
-        check_model(self.model, x)
-        loss = self._per_example_loss
-        check_loss(loss, y, y_pred, sample_weight)
-
-        def per_example():
-            return self.objective(self.model, x, y, perturbed, loss, sample_weight)
-
-        perturbed = self.objective.perturb(self.model, x, y, loss)
-        self._clipping.verify(per_example, batch_size=len(tree.flatten(x)[0]))
-        # Keras builds metrics from the first batch, but cannot read the structure of ours.
-        self.compute_loss(x, y, y_pred, sample_weight, training=False)
-        self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
-        self.reset_metrics()
-        self._is_checked = True
-
-    def _refuse_if_exhausted(self):
-        if self.optimizer.is_exhausted:
-            raise BudgetExhaustedError(
-                f"The privacy budget was spent by the {self.optimizer.executed_steps} steps "
-                "executed so far. Pass a PrivacyBudget callback with a larger budget to fit, or "
-                "withdraw the limit with optimizer.lift_limit()."
-            )
 
     def _update_loss_metric(self, value, sample_weight, name="loss"):
         for metric in self.metrics:
@@ -445,12 +341,6 @@ class SecureModel(keras.Model):
         # Ordinary training calls the inner model only, so it alone knows whether it is built.
         if self.model.built:
             self.optimizer.build(self.model.trainable_variables)
-
-
-def _with_numeric_mask(batch):
-    # Under a distribution strategy Keras averages the first batch over replicas to read its
-    # structure, which booleans do not survive.
-    return {**batch, "mask": batch["mask"].astype("float32")}
 
 
 def _times(weights, factor):

@@ -44,10 +44,10 @@ def check(model, x=None, *, training=False, fallback=(), weights=None, **options
     engine = PerExampleClipping(model)
     if fallback:
         with pytest.warns(FallbackWarning, match="one copy of their weights"):
-            found = engine.layers()[1]
+            found = engine.gradients.layers()[1]
         assert {type(layer) for layer in found} == set(fallback)
     else:
-        assert engine.layers()[1] == []
+        assert engine.gradients.layers()[1] == []
     return assert_exact(model, losses, SIZE, engine=engine, **options)
 
 
@@ -353,7 +353,7 @@ def test_fallback_is_found_when_examples_are_folded_into_positions():
     x, engine = normal(SIZE, 3, 2), PerExampleClipping(model)
     with pytest.warns(FallbackWarning, match="IntoBatch"):
         assert_exact(model, lambda: ops.sum(model(x) ** 2, axis=(1, 2)), SIZE, engine=engine)
-    assert [type(layer) for layer in engine.layers()[1]] == [IntoBatch]
+    assert [type(layer) for layer in engine.gradients.layers()[1]] == [IntoBatch]
 
 
 def test_verify_escalates_where_a_weight_is_used_behind_its_layers_back():
@@ -366,7 +366,7 @@ def test_verify_escalates_where_a_weight_is_used_behind_its_layers_back():
     with pytest.raises(AssertionError, match="relative error"):
         assert_exact(model, losses, SIZE, engine=engine)
     with pytest.warns(FallbackWarning, match="Tied"):
-        engine.verify(lambda: (losses(), None), batch_size=SIZE)
+        engine.gradients.verify(lambda: (losses(), None), batch_size=SIZE)
     assert_exact(model, losses, SIZE, engine=engine)
 
 
@@ -375,11 +375,11 @@ def test_verify_leaves_the_rules_alone_where_they_hold():
         keras.config.set_dtype_policy(policy)
         model = RULED["dense_sequence"]()
         x, engine = normal(3, 4, 5), PerExampleClipping(model)
-        engine.verify(
+        engine.gradients.verify(
             lambda model=model, x=x: (ops.sum(ops.cast(model(x), "float32") ** 2, (1, 2)), None),
             batch_size=3,
         )
-        assert engine.layers()[1] == []
+        assert engine.gradients.layers()[1] == []
 
 
 def test_dynamic_batch_size():

@@ -10,6 +10,7 @@ from keras_secure.errors import InputError
 from keras_secure.privacy import (
     PoissonBatches,
     PoissonSampling,
+    Sampling,
     UnstatedSampling,
     physical_batch_size,
 )
@@ -159,5 +160,5 @@ def test_impossible_probabilities_are_refused(probability):
 
 def test_configuration():
     sampling = PoissonSampling(0.1, 50, 16)
-    assert PoissonSampling(**sampling.get_config()) == sampling
+    assert Sampling.from_config(sampling.get_config()) == sampling
     assert UnstatedSampling() == UnstatedSampling()

@@ -226,7 +226,7 @@ def test_half_precision_keeps_the_fast_rules(policy):
     secure, _ = private(small(layers.Dense(8, "relu"), layers.LayerNormalization()))
     history = fit(secure)
     assert np.isfinite(history["loss"]).all()
-    assert secure._clipping.layers()[1] == []
+    assert secure._private.clipping.gradients.layers()[1] == []
     assert not isinstance(secure.optimizer, keras.optimizers.LossScaleOptimizer)
 
 

@@ -1,13 +1,16 @@
-"""How examples come into a batch: what the accountant may assume, and the batches that obey it."""
+"""Poisson sampling: the plan, and the batches that obey it."""
 
+import functools
 import math
 import operator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from keras import tree
 
-from keras_secure.errors import InputError
+from keras_secure.errors import InputError, PrivacyError
+from keras_secure.privacy.sampling.sampling import Sampling
 
 # Standard deviations of the batch size that fit into the static shape. A draw beyond is truncated,
 # and the accountant knows: at five its cost in epsilon is below one part in a thousand.
@@ -15,7 +18,7 @@ _HEADROOM = 5.0
 
 
 @dataclass(frozen=True)
-class PoissonSampling:
+class PoissonSampling(Sampling):
     """Every example enters every batch independently with the same probability.
 
     Args:
@@ -25,6 +28,7 @@ class PoissonSampling:
             and accounted as such. None where nothing is cut.
     """
 
+    kind: ClassVar[str] = "poisson"
     sampling_probability: float
     dataset_size: int
     physical_batch_size: int | None = None
@@ -35,19 +39,38 @@ class PoissonSampling:
                 f"sampling_probability is {self.sampling_probability}; it must lie in (0, 1]."
             )
 
-    def get_config(self):
-        """Returns the arguments as a dictionary."""
-        return asdict(self)
+    def loss_distribution(self, noise_multiplier, steps):
+        """See `Sampling`."""
+        return _step_loss_distribution(self, noise_multiplier).self_compose(steps)
+
+    def event(self, noise_multiplier, steps):
+        """See `Sampling`."""
+        import dp_accounting
+
+        if self.physical_batch_size is not None:
+            raise PrivacyError(
+                "Renyi accounting does not know truncated Poisson batches; use accountant='pld'."
+            )
+        step = dp_accounting.PoissonSampledDpEvent(
+            self.sampling_probability, dp_accounting.GaussianDpEvent(noise_multiplier)
+        )
+        return dp_accounting.SelfComposedDpEvent(step, steps)
 
 
-@dataclass(frozen=True)
-class UnstatedSampling:
-    """Nothing is known of how batches were formed, so sampling amplifies nothing.
+@functools.lru_cache(maxsize=64)
+def _step_loss_distribution(sampling, noise_multiplier):
+    from dp_accounting.pld import privacy_loss_distribution as pld
 
-    Every step counts as if it had seen every example: correct for any data pipeline in which an
-    example occurs at most once in a batch. Neighbouring data sets differ in one example replaced by
-    an empty one.
-    """
+    if sampling.physical_batch_size is None:
+        return pld.from_gaussian_mechanism(
+            noise_multiplier, sampling_prob=sampling.sampling_probability
+        )
+    return pld.from_truncated_subsampled_gaussian_mechanism(
+        dataset_size=sampling.dataset_size,
+        sampling_probability=sampling.sampling_probability,
+        truncated_batch_size=sampling.physical_batch_size,
+        noise_multiplier=noise_multiplier,
+    )
 
 
 def physical_batch_size(dataset_size, expected_batch_size):

@@ -1,0 +1,166 @@
+"""An optimizer that knows what it has spent: step counter, ledger, budget, and their checkpoint."""
+
+import numpy as np
+from keras import ops
+
+from keras_secure import backend
+from keras_secure.errors import BudgetExhaustedError, PrivacyError
+from keras_secure.optimizers.wrapper import OptimizerWrapper
+from keras_secure.privacy import Ledger, accounting
+
+_NO_LIMIT = 2**62
+
+
+class AccountedOptimizer(OptimizerWrapper):
+    """Base of `DPOptimizer`: counts private steps, keeps the ledger and enforces the budget.
+
+    Args:
+        name: Optional name.
+    """
+
+    def __init__(self, *, name=None):
+        super().__init__(learning_rate=0.0, name=name)
+        self._step_limit = HiddenVariable(_NO_LIMIT, "int64")
+        # Releases of this process. No restored or reset variable can lower it, so neither a step
+        # nor its noise ever repeats.
+        self._released = HiddenVariable(0, "int64")
+        self._budget = None
+        self.ledger = Ledger()
+        self.private_steps = self.add_variable(
+            shape=(),
+            dtype="int64",
+            initializer="zeros",
+            aggregation="only_first_replica",
+            name="private_steps",
+        )
+
+    def next_step(self):
+        """Returns the number of the step about to be taken and whether the budget allows it."""
+        step = ops.maximum(ops.convert_to_tensor(self.private_steps), self._released.value)
+        return step, step < self._step_limit.value
+
+    def count_step(self, step, allowed):
+        """Counts the step, inside the compiled step itself, if it was allowed."""
+        self.private_steps.assign(step + ops.cast(allowed, "int64"))
+        self._released.value.assign(step + ops.cast(allowed, "int64"))
+
+    def open_phase(self, phase):
+        """Enters in the ledger how the coming steps are made."""
+        self.ledger.begin(phase, self.executed_steps)
+
+    @property
+    def executed_steps(self):
+        """Int: private steps executed so far, over all phases."""
+        counters = (self.private_steps, self._released.value)
+        return max(int(ops.convert_to_numpy(counter)) for counter in counters)
+
+    def epsilon(self, target_delta, *, accountant="pld"):
+        """Returns the epsilon spent so far, over all phases, at `target_delta`."""
+        phases = self.ledger.phases(self.executed_steps)
+        return accounting.epsilon(phases, target_delta, accountant=accountant)
+
+    @property
+    def is_exhausted(self):
+        """Whether a limit set by `limit_to` leaves no further step."""
+        return self.executed_steps >= int(ops.convert_to_numpy(self._step_limit.value))
+
+    def limit_to(self, target_epsilon, target_delta):
+        """Forbids steps beyond a budget, inside the compiled step itself.
+
+        The limit stays until another is set or `lift_limit` is called, and follows a checkpoint
+        that is loaded.
+
+        Returns:
+            int: how many more steps of the current phase the budget holds.
+
+        Raises:
+            BudgetExhaustedError: if it holds none.
+        """
+        self._budget = (target_epsilon, target_delta)
+        phases = self.ledger.phases(self.executed_steps)
+        steps = accounting.max_steps(phases, self.ledger.current, target_epsilon, target_delta)
+        self._step_limit.value.assign(self.executed_steps + steps)
+        if steps == 0:
+            spent = accounting.epsilon(phases, target_delta)
+            raise BudgetExhaustedError(
+                f"Epsilon {spent:.4g} of {target_epsilon:.4g} is spent at delta "
+                f"{target_delta:.3g}, and one more step would cross the budget. Stop here, raise "
+                "the budget, or start over with more noise."
+            )
+        return steps
+
+    def lift_limit(self):
+        """Withdraws the limit set by `limit_to`."""
+        self._budget = None
+        self._step_limit.value.assign(_NO_LIMIT)
+
+    def inherit_ledger(self, other):
+        """Takes over what another DP optimizer spent on the same model."""
+        if other is self:
+            return
+        if self.executed_steps:
+            raise PrivacyError(
+                "Both optimizers have executed private steps, so their ledgers cannot be joined. "
+                "Compile with a fresh DPOptimizer."
+            )
+        self.ledger = Ledger(other.ledger.phases(other.executed_steps), other.ledger.run_id)
+        self.private_steps.assign(other.executed_steps)
+
+    def save_own_variables(self, store):
+        """Saves the variables and the ledger; never the noise key."""
+        super().save_own_variables(store)
+        text = self.ledger.to_json(self.executed_steps)
+        store["ledger"] = np.frombuffer(text.encode(), dtype=np.uint8)
+
+    def load_own_variables(self, store):
+        """Restores variables and ledger.
+
+        Raises:
+            PrivacyError: if the ledger is missing, unreadable, or tells of fewer steps than this
+                optimizer has executed or of another run.
+        """
+        stored = {key: np.asarray(store[key]) for key in store.keys()}  # noqa: SIM118 (h5py group)
+        if "ledger" not in stored:
+            raise PrivacyError(
+                "The checkpoint holds no privacy ledger, so the privacy already spent is unknown. "
+                "Load a checkpoint saved by this optimizer, or load the weights into the plain "
+                "model and account for them yourself."
+            )
+        ledger = Ledger.from_json(stored.pop("ledger").tobytes().decode())
+        recorded = sum(phase.steps for phase in ledger.finished)
+        executed = self.executed_steps
+        if executed and ledger.run_id != self.ledger.run_id:
+            raise PrivacyError(
+                f"The checkpoint is of another run, while {executed} private steps were executed "
+                "here; loading it would forget them. Load it into a fresh DPOptimizer."
+            )
+        if recorded < executed:
+            raise PrivacyError(
+                f"The checkpoint's ledger records {recorded} private steps, but {executed} were "
+                "executed; loading it would forget the difference. Load the newest checkpoint."
+            )
+        super().load_own_variables(stored)
+        if not self.built:
+            # Keras loads nothing into an optimizer that has seen no variables yet; what was spent
+            # counts all the same.
+            self.private_steps.assign(recorded)
+        if self.executed_steps != recorded:
+            raise PrivacyError(
+                f"The checkpoint counts {self.executed_steps} private steps, but its ledger "
+                f"records {recorded}. The file was altered; restore an intact checkpoint."
+            )
+        # A fit that restores its backup goes on under the plan it has just begun, and within the
+        # budget it was given.
+        ledger.current = self.ledger.current
+        self.ledger = ledger
+        if self._budget is not None and ledger.current is not None:
+            self.limit_to(*self._budget)
+
+
+class HiddenVariable:
+    """A variable behind a plain object, where neither Keras nor TensorFlow saves it."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, initial, dtype):
+        self.value = backend.state_variable(np.asarray(initial, dtype))
