@@ -4,11 +4,11 @@ from keras_secure.attacks.attack import Attack
 from keras_secure.attacks.evaluate import evaluate
 from keras_secure.attacks.fgm import FGM
 from keras_secure.attacks.fgsm import FGSM
-from keras_secure.attacks.interval import proportion_interval
-from keras_secure.attacks.logits import classification_logits
 from keras_secure.attacks.pgd import PGD
 from keras_secure.attacks.report import RobustnessReport
 from keras_secure.attacks.result import AttackResult
+from keras_secure.intervals import proportion_interval
+from keras_secure.logits import classification_logits
 
 __all__ = [
     "FGM",

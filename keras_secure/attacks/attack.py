@@ -5,16 +5,16 @@ import math
 import keras
 from keras import ops
 
-from keras_secure.attacks.arguments import is_integer, is_number
+from keras_secure.arguments import is_integer, is_number
 from keras_secure.attacks.arrays import check_floating
 from keras_secure.attacks.directions import uniform_in_ball
 from keras_secure.attacks.input_gradient import input_gradient_of_sum
 from keras_secure.attacks.labels import class_indices
 from keras_secure.attacks.log_odds import log_odds_against
-from keras_secure.attacks.logits import classification_logits
 from keras_secure.attacks.projections import PROJECTIONS, project
 from keras_secure.attacks.search import search
 from keras_secure.errors import InputError
+from keras_secure.logits import classification_logits
 
 
 class Attack:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_secure.attacks.arguments import is_number
+from keras_secure.arguments import is_number
 from keras_secure.attacks.arrays import check_arrays
 from keras_secure.attacks.attack import Attack
 from keras_secure.attacks.report import Accuracy, AttackMeasurement, RobustnessReport

@@ -11,7 +11,7 @@ from keras import ops
 from keras_secure import backend
 from keras_secure.attacks.input_gradient import input_gradient_of_sum
 from keras_secure.attacks.log_odds import predicts
-from keras_secure.attacks.logits import classification_logits
+from keras_secure.logits import classification_logits
 
 _GRAPHS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 _NO_STRUCTURE = ("epsilon", "seed", "restarts")

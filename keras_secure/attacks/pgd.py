@@ -2,7 +2,7 @@
 
 import math
 
-from keras_secure.attacks.arguments import is_integer, is_number
+from keras_secure.arguments import is_integer, is_number
 from keras_secure.attacks.attack import Attack
 from keras_secure.attacks.directions import ascent_direction
 from keras_secure.errors import InputError

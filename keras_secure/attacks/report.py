@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_secure.attacks.interval import proportion_interval
+from keras_secure.intervals import proportion_interval
 
 NOTES = (
     "Robust accuracy is an upper bound: a stronger attack may fool the model on more examples.",

@@ -6,7 +6,7 @@ import random
 import keras
 import numpy as np
 
-from keras_secure.attacks.arguments import is_integer, is_number
+from keras_secure.arguments import is_integer, is_number
 from keras_secure.attacks.arrays import check_arrays, check_label_range
 from keras_secure.attacks.graphs import search_graphs
 from keras_secure.attacks.result import AttackResult

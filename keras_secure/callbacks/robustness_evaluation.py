@@ -3,8 +3,8 @@
 import keras
 import numpy as np
 
+from keras_secure.arguments import is_integer
 from keras_secure.attacks import evaluate
-from keras_secure.attacks.arguments import is_integer
 from keras_secure.attacks.arrays import check_arrays
 from keras_secure.attacks.evaluate import attack_names, check_attacks
 from keras_secure.errors import InputError

@@ -3,8 +3,8 @@
 import keras
 from keras import ops
 
-from keras_secure.attacks.logits import classification_logits, logits_of
 from keras_secure.errors import InputError
+from keras_secure.logits import classification_logits, logits_of
 from keras_secure.objectives.objective import Objective
 from keras_secure.registration import component
 

@@ -8,8 +8,8 @@ from keras import ops
 from keras_secure.attacks import FGSM, classification_logits
 from keras_secure.attacks.labels import class_indices
 from keras_secure.attacks.log_odds import log_odds_against, predicts
-from keras_secure.attacks.logits import outputs_are_logits
 from keras_secure.errors import InputError
+from keras_secure.logits import outputs_are_logits
 
 X = np.array([[1.0, 2.0, -1.0], [0.0, 0.5, 3.0]], "float32")
 

@@ -1,6 +1,6 @@
 """How far a share measured on a sample can be from the true one."""
 
-from keras_secure.attacks.arguments import is_integer, is_number
+from keras_secure.arguments import is_integer, is_number
 from keras_secure.errors import InputError
 
 

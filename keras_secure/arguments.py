@@ -1,4 +1,4 @@
-"""What counts as a number in an attack's arguments."""
+"""What counts as a number among the arguments of a call."""
 
 import numbers
 
