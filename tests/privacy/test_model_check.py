@@ -32,14 +32,31 @@ class TrainingOnlyMix(layers.Layer):
         return ops.flip(inputs, axis=0) if training else inputs
 
 
+class Cumulative(layers.Layer):
+    """The first example of the batch depends on no other; the last depends on all."""
+
+    def call(self, inputs):
+        return ops.cumsum(inputs, axis=0)
+
+
+class ReverseCumulative(layers.Layer):
+    def call(self, inputs):
+        return ops.flip(ops.cumsum(ops.flip(inputs, axis=0), axis=0), axis=0)
+
+
 class RunningMean(layers.Layer):
+    def __init__(self, momentum=0.9):
+        super().__init__()
+        self.momentum = momentum
+
     def build(self, shape):
         self.mean = self.add_weight(
             shape=(shape[-1],), initializer="zeros", trainable=False, name="running_mean"
         )
 
     def call(self, inputs):
-        self.mean.assign(0.9 * self.mean + 0.1 * ops.mean(inputs, axis=0))
+        batch_mean = ops.mean(inputs, axis=0)
+        self.mean.assign(self.momentum * self.mean + (1.0 - self.momentum) * batch_mean)
         return inputs
 
 
@@ -63,7 +80,9 @@ def test_nested_batch_normalization_is_found():
         check_model(model_of(inner, layers.Dense(2)), features())
 
 
-@pytest.mark.parametrize("layer", [BatchCentred, BatchAttention, TrainingOnlyMix])
+@pytest.mark.parametrize(
+    "layer", [BatchCentred, BatchAttention, TrainingOnlyMix, Cumulative, ReverseCumulative]
+)
 def test_layers_that_mix_examples_are_refused(layer):
     model = model_of(layers.Dense(4), layer(), layers.Dense(2))
     with pytest.raises(
@@ -80,9 +99,45 @@ def test_mixing_of_tokens_is_refused():
         check_model(model, np.arange(20).reshape(4, 5) % 9)
 
 
-def test_state_learnt_from_data_is_refused():
+@pytest.mark.parametrize("momentum", [0.9, 0.99999])
+def test_state_learnt_from_data_is_refused_however_slowly(momentum):
     with pytest.raises(PrivacyError, match=r"running_mean.*outside the private mechanism.*freeze"):
-        check_model(model_of(RunningMean(), layers.Dense(2)), features())
+        check_model(model_of(RunningMean(momentum), layers.Dense(2)), features())
+
+
+class FaintMix(layers.Layer):
+    """Too faint for a comparison of outputs; the Jacobian shows it."""
+
+    def call(self, inputs):
+        return inputs + 1e-5 * ops.mean(inputs, axis=0, keepdims=True)
+
+
+class MixOnTheWayBack(layers.Layer):
+    """Computes each example alone and averages gradients over the batch."""
+
+    def call(self, inputs):
+        @ops.custom_gradient
+        def identity(values):
+            def gradient(*args, upstream=None):
+                upstream = args[0] if upstream is None else upstream
+                return ops.zeros_like(upstream) + ops.mean(upstream, axis=0, keepdims=True)
+
+            return values, gradient
+
+        return identity(inputs)
+
+
+@pytest.mark.parametrize("layer", [FaintMix, MixOnTheWayBack])
+def test_gradients_between_examples_are_refused(layer):
+    with pytest.raises(PrivacyError, match=r"gradient of the model's output for one example"):
+        check_model(model_of(layers.Dense(4), layer(), layers.Dense(2)), features())
+
+
+def test_several_inputs_are_held_apart_one_by_one():
+    one, two = keras.Input((6,)), keras.Input((6,))
+    model = keras.Model([one, two], layers.Add()([one, FaintMix()(two)]))
+    with pytest.raises(PrivacyError, match="reaches the other examples"):
+        check_model(model, [features(), features()])
 
 
 @pytest.mark.parametrize(
