@@ -1,5 +1,8 @@
 """How examples come into batches: one file per kind of sampling."""
 
+from keras_secure.privacy.sampling.balls_in_bins import BallsInBinsBatches, BallsInBinsSampling
+from keras_secure.privacy.sampling.batches import Batches
+from keras_secure.privacy.sampling.deterministic import DeterministicBatches, DeterministicPasses
 from keras_secure.privacy.sampling.poisson import (
     PoissonBatches,
     PoissonSampling,
@@ -9,6 +12,11 @@ from keras_secure.privacy.sampling.sampling import Sampling
 from keras_secure.privacy.sampling.unstated import UnstatedSampling
 
 __all__ = [
+    "BallsInBinsBatches",
+    "BallsInBinsSampling",
+    "Batches",
+    "DeterministicBatches",
+    "DeterministicPasses",
     "PoissonBatches",
     "PoissonSampling",
     "Sampling",

@@ -2,14 +2,13 @@
 
 import functools
 import math
-import operator
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from keras import tree
 
 from keras_secure.errors import InputError, PrivacyError
+from keras_secure.privacy.sampling.batches import Batches, multiple_of_eight
 from keras_secure.privacy.sampling.sampling import Sampling
 
 # Standard deviations of the batch size that fit into the static shape. A draw beyond is truncated,
@@ -91,14 +90,14 @@ def physical_batch_size(dataset_size, expected_batch_size):
     probability = expected_batch_size / dataset_size
     spread = math.sqrt(expected_batch_size * max(0.0, 1.0 - probability))
     size = math.ceil(expected_batch_size + _HEADROOM * spread)
-    return min(dataset_size, -(-size // 8) * 8)
+    return multiple_of_eight(size, dataset_size)
 
 
-class PoissonBatches:
+class PoissonBatches(Batches):
     """An endless stream of Poisson-sampled batches of static shape.
 
     Args:
-        arrays: Nested numpy arrays with a common first axis.
+        examples: See `Batches`.
         sampling: A `PoissonSampling` with `physical_batch_size` set.
         seed: None draws from the operating system's entropy; an int makes the batches repeatable
             and the training not private.
@@ -112,8 +111,9 @@ class PoissonBatches:
     ((10,), (10,))
     """
 
-    def __init__(self, arrays, sampling, seed=None):
-        self.arrays, self.sampling = arrays, sampling
+    def __init__(self, examples, sampling, seed=None):
+        super().__init__(examples, sampling.physical_batch_size)
+        self.sampling = sampling
         self.generator = np.random.default_rng(seed)
 
     def draw(self):
@@ -125,12 +125,7 @@ class PoissonBatches:
         chosen = self.generator.choice(plan.dataset_size, size, replace=False)
         return chosen[: plan.physical_batch_size]
 
-    def __iter__(self):
-        rows = self.sampling.physical_batch_size
+    def draws(self, position):
+        """See `Batches`; every batch is drawn anew."""
         while True:
-            chosen = self.draw()
-            padded = np.zeros(rows, dtype=np.int64)
-            padded[: len(chosen)] = chosen
-            batch = dict(tree.map_structure(operator.itemgetter(padded), self.arrays))
-            batch["mask"] = np.arange(rows) < len(chosen)
-            yield batch
+            yield self.draw()

@@ -17,6 +17,9 @@ class Sampling(ABC):
     """
 
     kind: ClassVar[str]
+    counts_passes: ClassVar[bool] = False
+    """Whether steps are accounted by the passes over the data they belong to. Two phases of such a
+    kind must never be joined into one, and each must begin with a pass."""
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
