@@ -96,6 +96,13 @@ class Backend(Protocol):
         """Maps `function` over the first axis of nested `elements`, vectorized."""
 
     @staticmethod
+    def processor_replicas(count: int) -> Any:
+        """A strategy of `count` replicas on one processor (not traceable).
+
+        Only a process that has not computed anything yet can lay out its devices so; None in others.
+        """
+
+    @staticmethod
     def replica_count() -> int:
         """How many replicas run the current step in parallel."""
 

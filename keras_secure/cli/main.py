@@ -7,12 +7,13 @@ from absl import app
 from absl import logging as absl_logging
 from absl.flags import argparse_flags
 
-from keras_secure.cli import verify, version
+from keras_secure.cli import privacy, verify, version
 from keras_secure.cli.demo import command as demo
 from keras_secure.errors import SecurityError
 
 _SUBCOMMANDS = {
     "demo": (demo, "harden a model on real data and report what was gained"),
+    "privacy": (privacy, "check that the promises of private training hold, and are tested"),
     "verify": (verify, "check a signed bundle and name every file that changed"),
     "version": (version, "print the versions of this library and of what it runs on"),
 }

@@ -4,6 +4,7 @@ from keras_secure.backend.tensorflow.data import batch_stream
 from keras_secure.backend.tensorflow.distribution import (
     all_reduce_sum,
     check_distribution,
+    processor_replicas,
     replica_count,
 )
 from keras_secure.backend.tensorflow.export import (
@@ -35,6 +36,7 @@ __all__ = [
     "load_served_model",
     "normal",
     "per_example_map",
+    "processor_replicas",
     "replica_count",
     "save_served_model",
     "state_variable",

@@ -10,6 +10,18 @@ def replica_count():
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
+def processor_replicas(count):
+    """See `contract.Backend.processor_replicas`."""
+    processors = tf.config.list_physical_devices("CPU")
+    try:
+        tf.config.set_logical_device_configuration(
+            processors[0], [tf.config.LogicalDeviceConfiguration()] * count
+        )
+    except RuntimeError:
+        return None
+    return tf.distribute.MirroredStrategy([f"CPU:{index}" for index in range(count)])
+
+
 def all_reduce_sum(values):
     """See `contract.Backend.all_reduce_sum`."""
     if replica_count() == 1:
