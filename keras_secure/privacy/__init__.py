@@ -3,13 +3,26 @@
 from keras_secure.privacy.accounting import calibrate_noise_multiplier, epsilon, max_steps
 from keras_secure.privacy.clipped_sum import ClippedSum
 from keras_secure.privacy.clipping import PerExampleClipping
+from keras_secure.privacy.clipping_modes import (
+    AdaptiveClipping,
+    AutomaticClipping,
+    ClippingMode,
+    FlatClipping,
+    PerLayerClipping,
+)
 from keras_secure.privacy.compatibility_report import CompatibilityReport
 from keras_secure.privacy.contributions import Contribution, Materialized, OuterProducts, Rows
+from keras_secure.privacy.journal import Journal
 from keras_secure.privacy.ledger import Ledger, Phase
+from keras_secure.privacy.ledger_key import LedgerKey
 from keras_secure.privacy.make_compatible import make_compatible
 from keras_secure.privacy.model_check import check_model
 from keras_secure.privacy.rules import register_rule
 from keras_secure.privacy.sampling import (
+    BallsInBinsBatches,
+    BallsInBinsSampling,
+    DeterministicBatches,
+    DeterministicPasses,
     PoissonBatches,
     PoissonSampling,
     Sampling,
@@ -18,13 +31,24 @@ from keras_secure.privacy.sampling import (
 )
 
 __all__ = [
+    "AdaptiveClipping",
+    "AutomaticClipping",
+    "BallsInBinsBatches",
+    "BallsInBinsSampling",
     "ClippedSum",
+    "ClippingMode",
     "CompatibilityReport",
     "Contribution",
+    "DeterministicBatches",
+    "DeterministicPasses",
+    "FlatClipping",
+    "Journal",
     "Ledger",
+    "LedgerKey",
     "Materialized",
     "OuterProducts",
     "PerExampleClipping",
+    "PerLayerClipping",
     "Phase",
     "PoissonBatches",
     "PoissonSampling",

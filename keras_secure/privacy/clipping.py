@@ -1,8 +1,10 @@
 """The sum of clipped per-example gradients at about the price of an ordinary step."""
 
+import keras
 from keras import ops
 
 from keras_secure.privacy.clipped_sum import ClippedSum
+from keras_secure.privacy.clipping_modes import FlatClipping
 from keras_secure.privacy.per_example_gradients import PerExampleGradients
 
 # Clipping aims this much below the bound, so that float32 rounding of norms and sums cannot lift
@@ -37,17 +39,26 @@ class PerExampleClipping:
         self.gradients = PerExampleGradients(model)
 
     def clipped_sum(
-        self, per_example_losses, *, l2_norm_clip, batch_size, example_mask=None, loss_scale=1.0
+        self,
+        per_example_losses,
+        *,
+        l2_norm_clip,
+        batch_size,
+        example_mask=None,
+        loss_scale=1.0,
+        mode=None,
     ):
         """Returns the clipped sum of the gradients of per-example losses.
 
         Args:
             per_example_losses: Function without arguments that runs the model and returns
                 (losses of shape (batch,), aux). Each loss may depend on its own example only.
-            l2_norm_clip: Positive float, the bound C on each example's gradient norm.
+            l2_norm_clip: The bound C on each example's gradient norm: a positive float, or a
+                float32 variable.
             batch_size: Examples in the batch, an int, or an int tensor if it is not static.
             example_mask: Optional (batch,) bool; false for padding, which counts as nothing.
             loss_scale: Factor on the loss against float16 underflow; undone before the norms.
+            mode: A `ClippingMode`; flat if None.
 
         Returns:
             (`ClippedSum`, losses, aux). An example with a non-finite gradient counts as zero.
@@ -55,17 +66,35 @@ class PerExampleClipping:
         contributions, losses, aux, _ = self.gradients.differentiate(
             per_example_losses, batch_size, example_mask, loss_scale
         )
-        squared = sum(c.squared_norms() for c in contributions.values())
-        norms = ops.sqrt(squared + ops.zeros_like(losses, dtype="float32"))
+        mode = FlatClipping() if mode is None else mode
+        is_fixed = not isinstance(l2_norm_clip, keras.Variable)
+        bound = float(l2_norm_clip) if is_fixed else l2_norm_clip
+        clip = bound if is_fixed else ops.convert_to_tensor(bound)
+        groups = [
+            ({id(v): contributions[id(v)] for v in variables if id(v) in contributions}, share)
+            for variables, share in mode.groups(self.gradients.model)
+        ]
+        nothing = ops.zeros_like(losses, dtype="float32")
+        squared = [sum((c.squared_norms() for c in own.values()), nothing) for own, _ in groups]
+        norms = ops.sqrt(sum(squared))
         finite = ops.isfinite(norms)
         counts = finite if example_mask is None else ops.logical_and(finite, example_mask)
-        limit = l2_norm_clip * (1.0 - _ROUNDING_MARGIN)
-        # Where the norm is no number the weight is zero, and must not become one by arithmetic.
-        safe = ops.maximum(ops.where(counts, norms, 1.0), 1e-30)
-        weights = ops.where(counts, ops.minimum(1.0, limit / safe), 0.0)
         _silence(contributions.values(), finite)
-        values = self.gradients.weighted_sums(contributions, weights)
-        return ClippedSum(values, float(l2_norm_clip), norms), losses, aux
+        limit = clip * (1.0 - _ROUNDING_MARGIN)
+        sums = []
+        for (own, share), group_squared in zip(groups, squared, strict=True):
+            # Where the norm is no number the weight is zero, and must not become one by arithmetic.
+            safe = ops.maximum(ops.where(counts, ops.sqrt(group_squared), 1.0), 1e-30)
+            weights = ops.where(counts, mode.factors(safe, limit * share), 0.0)
+            sums.append((own, self.gradients.weighted_sums(own, weights)))
+        values = [
+            next((found[i] for own, found in sums if id(variable) in own), sums[0][1][i])
+            for i, variable in enumerate(self.gradients.model.trainable_variables)
+        ]
+        within = ops.where(ops.logical_and(counts, norms <= clip), 0.5, -0.5)
+        if example_mask is not None:
+            within = ops.where(example_mask, within, 0.0)
+        return ClippedSum(values, bound, norms, ops.sum(within)), losses, aux
 
 
 def _silence(contributions, finite):
