@@ -7,7 +7,7 @@ from keras import ops
 from keras_secure import backend
 from keras_secure.errors import PrivacyError
 from keras_secure.optimizers.accounted_optimizer import AccountedOptimizer, HiddenVariable
-from keras_secure.privacy import Phase, Sampling
+from keras_secure.privacy import AdaptiveClipping, ClippingMode, Phase, Sampling
 from keras_secure.privacy.noise import NoiseSource
 from keras_secure.registration import component
 
@@ -35,6 +35,9 @@ class DPOptimizer(AccountedOptimizer):
             infinite.
         expected_batch_size: What the noisy sum is divided by; never the realised batch size, which
             is private. Arrays given to `fit` set it to `batch_size`; required for other data.
+        clipping: How each example's gradient is brought within the bound: `"flat"`, `"per_layer"`,
+            `"automatic"` or `"adaptive"`, or a `keras_secure.privacy.ClippingMode` with arguments
+            of its own. Defaults to flat. The cost in epsilon is the same for all.
         sampling: How batches of the user's own pipeline were drawn: a
             `privacy.PoissonSampling`, or None, which claims nothing and is accounted without
             amplification. Arrays given to `fit` are sampled for you.
@@ -68,6 +71,7 @@ class DPOptimizer(AccountedOptimizer):
         noise_multiplier,
         *,
         expected_batch_size=None,
+        clipping="flat",
         sampling=None,
         seed=None,
         name=None,
@@ -79,15 +83,43 @@ class DPOptimizer(AccountedOptimizer):
         self._l2_norm_clip = float(l2_norm_clip)
         self._noise_multiplier = float(noise_multiplier)
         self._expected_batch_size = expected_batch_size
+        self._clipping = _clipping_mode(clipping)
         self._sampling = sampling
         self._seed = seed
         self._noise = NoiseSource(seed)
         self._divisor = HiddenVariable(0.0, "float32")
+        self._adaptive_clip = None
+        if isinstance(self._clipping, AdaptiveClipping):
+            if expected_batch_size is not None:
+                self._clipping.sum_noise_multiplier(self.noise_multiplier, expected_batch_size)
+            # Released with the weights, like them, and saved like them.
+            self._adaptive_clip = self.add_variable(
+                shape=(),
+                dtype="float32",
+                initializer=keras.initializers.Constant(self._l2_norm_clip),
+                aggregation="only_first_replica",
+                name="adaptive_clip",
+            )
+            self._sum_noise_multiplier = HiddenVariable(0.0, "float32")
+            self._count_stddev = HiddenVariable(0.0, "float32")
 
     @property
     def l2_norm_clip(self):
-        """Float: the bound on each example's gradient norm. Fixed: the step is compiled with it."""
+        """Float: the bound on each example's gradient norm, which adaptive clipping starts from.
+
+        Fixed: the step is compiled with it.
+        """
         return self._l2_norm_clip
+
+    @property
+    def clipping(self):
+        """The `keras_secure.privacy.ClippingMode`. Fixed, like the clip."""
+        return self._clipping
+
+    @property
+    def l2_bound(self):
+        """The bound in force: `l2_norm_clip`, or under adaptive clipping the variable of it."""
+        return self.l2_norm_clip if self._adaptive_clip is None else self._adaptive_clip
 
     @property
     def noise_multiplier(self):
@@ -136,23 +168,30 @@ class DPOptimizer(AccountedOptimizer):
             penalties: Optional gradients of data-independent losses, added after the noise.
 
         Raises:
-            PrivacyError: if the sum's bound is not `l2_norm_clip`.
+            PrivacyError: if the sum's bound is not the optimizer's `l2_bound`.
         """
-        if clipped.l2_bound != self.l2_norm_clip:
-            raise PrivacyError(
-                f"The sum is bounded by {clipped.l2_bound}, but the noise is scaled for "
-                f"l2_norm_clip={self.l2_norm_clip}. Clip to the optimizer's bound."
-            )
+        self._check_bound(clipped)
         if not self.built:
             self.build(trainable_variables)
         step, allowed = self.next_step()
-        sums = backend.all_reduce_sum(clipped.values)
+        is_adaptive = self._adaptive_clip is not None
+        counts = [clipped.count] if is_adaptive else []
+        sums = backend.all_reduce_sum([*clipped.values, *counts])
         # Beyond the budget nothing of the data is released: the gradient is zero. Keras sums
         # gradients over replicas, each of which holds the whole sum already.
         replicas = backend.replica_count()
         factor = ops.where(allowed, 1.0 / (self._divisor.value * replicas), 0.0)
-        stddev = self.noise_multiplier * self.l2_norm_clip * factor
-        noise = self._noise.normal([tuple(value.shape) for value in sums], stddev, step)
+        shapes = [tuple(value.shape) for value in sums]
+        if is_adaptive:
+            # One draw for gradient and count, each scaled to its own noise.
+            *noise, count_noise = self._noise.normal(shapes, 1.0, step)
+            clip = ops.convert_to_tensor(self._adaptive_clip)
+            stddev = self._sum_noise_multiplier.value * clip * factor
+            noise = [stddev * draw for draw in noise]
+            self._adapt(sums.pop() + self._count_stddev.value * count_noise, clip, allowed)
+        else:
+            stddev = self.noise_multiplier * self.l2_norm_clip * factor
+            noise = self._noise.normal(shapes, stddev, step)
         gradients = [value * factor + draw for value, draw in zip(sums, noise, strict=True)]
         if penalties is not None:
             gradients = [g + p / replicas for g, p in zip(gradients, penalties, strict=True)]
@@ -160,7 +199,16 @@ class DPOptimizer(AccountedOptimizer):
         self.count_step(step, allowed)
 
     def begin_phase(self, sampling, expected_batch_size):
-        """Records how the coming steps are sampled; called by `SecureModel`."""
+        """Records how the coming steps are sampled; called by `SecureModel`.
+
+        Raises:
+            PrivacyError: if the noise does not suffice for adaptive clipping on such small batches.
+        """
+        if self._adaptive_clip is not None:
+            self._sum_noise_multiplier.value.assign(
+                self.clipping.sum_noise_multiplier(self.noise_multiplier, expected_batch_size)
+            )
+            self._count_stddev.value.assign(self.clipping.noise_of_count(expected_batch_size))
         self._divisor.value.assign(float(expected_batch_size))
         self.open_phase(self.planned_phase(sampling, expected_batch_size))
 
@@ -169,6 +217,32 @@ class DPOptimizer(AccountedOptimizer):
         super().load_own_variables(store)
         # Positions start where the checkpoint was made: another key keeps them from repeating.
         self._noise.renew()
+        if self._adaptive_clip is not None:
+            clip = float(ops.convert_to_numpy(self._adaptive_clip))
+            if not _CLIPS[0] <= clip <= _CLIPS[1]:
+                self._adaptive_clip.assign(self.l2_norm_clip)
+                raise PrivacyError(
+                    f"The checkpoint holds an adaptive clip of {clip}, which no training reaches. "
+                    "The file was altered; restore an intact checkpoint."
+                )
+
+    def _check_bound(self, clipped):
+        if self._adaptive_clip is None:
+            if clipped.l2_bound != self.l2_norm_clip:
+                raise PrivacyError(
+                    f"The sum is bounded by {clipped.l2_bound}, but the noise is scaled for "
+                    f"l2_norm_clip={self.l2_norm_clip}. Clip to the optimizer's bound."
+                )
+        elif clipped.l2_bound is not self._adaptive_clip or clipped.count is None:
+            raise PrivacyError(
+                f"The sum is bounded by {clipped.l2_bound}, but the noise is scaled for the clip "
+                "that adapts. Clip to the optimizer's `l2_bound`, in its `clipping` mode."
+            )
+
+    def _adapt(self, noisy_count, clip, allowed):
+        """Moves the clip, unless the budget is spent."""
+        moved = self.clipping.next_clip(clip, noisy_count, self._divisor.value)
+        self._adaptive_clip.assign(ops.where(allowed, ops.clip(moved, *_CLIPS), clip))
 
     def planned_phase(self, sampling, expected_batch_size):
         """Returns the `privacy.Phase` that steps under this plan belong to."""
@@ -187,6 +261,7 @@ class DPOptimizer(AccountedOptimizer):
             "l2_norm_clip": self.l2_norm_clip,
             "noise_multiplier": self.noise_multiplier,
             "expected_batch_size": self.expected_batch_size,
+            "clipping": self.clipping.get_config(),
             "sampling": None if self.sampling is None else self.sampling.get_config(),
             "seed": self.seed,
             "name": self.name,
@@ -202,6 +277,13 @@ class DPOptimizer(AccountedOptimizer):
         if config.get("sampling") is not None:
             config["sampling"] = Sampling.from_config(config["sampling"])
         return cls(**config)
+
+
+def _clipping_mode(clipping):
+    try:
+        return ClippingMode.get(clipping)
+    except TypeError as error:
+        raise PrivacyError(f"The clipping {clipping!r} cannot be built: {error}.") from error
 
 
 def _check_plan(optimizer, l2_norm_clip, noise_multiplier, expected_batch_size):
