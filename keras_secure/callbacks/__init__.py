@@ -2,7 +2,16 @@
 
 from keras_secure.callbacks.gradient_clipping import GradientClipping
 from keras_secure.callbacks.privacy_budget import PrivacyBudget
+from keras_secure.callbacks.privacy_journal import PrivacyJournal
+from keras_secure.callbacks.private_checkpoint import PrivateCheckpoint
 from keras_secure.callbacks.robustness_evaluation import RobustnessEvaluation
 from keras_secure.callbacks.watermark_monitor import WatermarkMonitor
 
-__all__ = ["GradientClipping", "PrivacyBudget", "RobustnessEvaluation", "WatermarkMonitor"]
+__all__ = [
+    "GradientClipping",
+    "PrivacyBudget",
+    "PrivacyJournal",
+    "PrivateCheckpoint",
+    "RobustnessEvaluation",
+    "WatermarkMonitor",
+]

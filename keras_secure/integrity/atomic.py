@@ -59,3 +59,16 @@ def write_new(path: str | os.PathLike, data: bytes, mode: int = 0o644) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
         raise
+
+
+def sync_folder(path: str | os.PathLike) -> None:
+    """Writes the names in a folder through to the disk, on systems that can.
+
+    A file that was created or renamed may otherwise be gone after a power cut, whole as it is.
+    """
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -7,6 +7,8 @@ from keras_secure import backend
 from keras_secure.errors import BudgetExhaustedError, PrivacyError
 from keras_secure.optimizers.wrapper import OptimizerWrapper
 from keras_secure.privacy import Ledger, accounting
+from keras_secure.privacy.ledger import begins_with
+from keras_secure.privacy.ledger_key import LedgerKey
 
 _NO_LIMIT = 2**62
 
@@ -25,6 +27,12 @@ class AccountedOptimizer(OptimizerWrapper):
         # nor its noise ever repeats.
         self._released = HiddenVariable(0, "int64")
         self._budget = None
+        self._key = None
+        # Whether a journal records the steps of this process before they are executed.
+        self._is_journaled = False
+        # Whether a checkpoint was loaded that a journal runs ahead of, and which alone is behind.
+        self._awaits_journal = False
+        self._loaded_text = None
         self.ledger = Ledger()
         self.private_steps = self.add_variable(
             shape=(),
@@ -62,7 +70,7 @@ class AccountedOptimizer(OptimizerWrapper):
     @property
     def is_exhausted(self):
         """Whether a limit set by `limit_to` leaves no further step."""
-        return self.executed_steps >= int(ops.convert_to_numpy(self._step_limit.value))
+        return self.executed_steps >= self.step_limit
 
     def limit_to(self, target_epsilon, target_delta):
         """Forbids steps beyond a budget, inside the compiled step itself.
@@ -103,21 +111,97 @@ class AccountedOptimizer(OptimizerWrapper):
                 "Both optimizers have executed private steps, so their ledgers cannot be joined. "
                 "Compile with a fresh DPOptimizer."
             )
-        self.ledger = Ledger(other.ledger.phases(other.executed_steps), other.ledger.run_id)
+        ledger = other.ledger
+        self.ledger = Ledger(ledger.phases(other.executed_steps), ledger.run_id, ledger.is_open)
         self.private_steps.assign(other.executed_steps)
+        self._key, self._loaded_text = other._key, other._loaded_text
+        self._awaits_journal = other._awaits_journal
+
+    @property
+    def step_limit(self):
+        """Int: how many private steps there may be in all; very large without a budget."""
+        return int(ops.convert_to_numpy(self._step_limit.value))
+
+    @property
+    def awaits_journal(self):
+        """Whether what was loaded may be behind a journal that was not read yet."""
+        return self._awaits_journal
+
+    @property
+    def expects_journal(self):
+        """Whether a `PrivacyJournal` records the coming steps."""
+        return self._is_journaled
+
+    def expect_journal(self):
+        """Announces that a `PrivacyJournal` records the coming steps; called by the callback."""
+        self._is_journaled = True
+
+    def seal_ledger(self, key):
+        """Seals the ledger in every checkpoint from now on, and asks for the seal when loading.
+
+        Args:
+            key: A `privacy.LedgerKey`, or the path of its file. It is never saved.
+
+        Raises:
+            PrivacyError: if a ledger was loaded before that this key did not seal.
+        """
+        key = LedgerKey.load(key)
+        if self._loaded_text is not None:
+            Ledger.from_json(self._loaded_text, key)
+        self._key = key
+
+    def reconcile(self, journal):
+        """Counts what a journal records beyond this ledger as spent; called by `PrivacyJournal`.
+
+        Those steps may have been executed before their process ended, although their weights are
+        lost. They enter the ledger and the step counter, so that noise and budget follow.
+
+        Args:
+            journal: A `privacy.Journal`.
+
+        Returns:
+            Int: how many steps the journal is ahead.
+
+        Raises:
+            PrivacyError: if ledger and journal do not fit each other.
+            BudgetExhaustedError: if the steps that were added leave nothing of the budget.
+        """
+        executed = self.executed_steps
+        if journal.run_id is None and self._awaits_journal:
+            raise PrivacyError(
+                f"The checkpoint was saved while a journal recorded the steps after it, but "
+                f"{journal.path} is empty, so it is unknown what those steps spent. Give the "
+                "journal of that run."
+            )
+        if journal.run_id is not None:
+            self._check_journal(journal, executed)
+            current = self.ledger.current
+            self.ledger = Ledger(journal.phases, journal.run_id)
+            self.ledger.current = current
+            self.private_steps.assign(journal.total_steps)
+            self._awaits_journal = False
+            if self._budget is not None and current is not None:
+                self.limit_to(*self._budget)
+        self.ledger.is_open = True
+        return self.executed_steps - executed
+
+    def close_ledger(self):
+        """Marks the ledger as complete by itself; called when a journal's fit ends in order."""
+        self.ledger.is_open = self._is_journaled = False
 
     def save_own_variables(self, store):
         """Saves the variables and the ledger; never the noise key."""
         super().save_own_variables(store)
-        text = self.ledger.to_json(self.executed_steps)
+        text = self.ledger.to_json(self.executed_steps, self._key)
         store["ledger"] = np.frombuffer(text.encode(), dtype=np.uint8)
 
     def load_own_variables(self, store):
         """Restores variables and ledger.
 
         Raises:
-            PrivacyError: if the ledger is missing, unreadable, or tells of fewer steps than this
-                optimizer has executed or of another run.
+            PrivacyError: if the ledger is missing, unreadable, altered, or tells of fewer steps
+                than this optimizer has executed, of another run, or of a run whose journal is not
+                at hand.
         """
         stored = {key: np.asarray(store[key]) for key in store.keys()}  # noqa: SIM118 (h5py group)
         if "ledger" not in stored:
@@ -126,19 +210,10 @@ class AccountedOptimizer(OptimizerWrapper):
                 "Load a checkpoint saved by this optimizer, or load the weights into the plain "
                 "model and account for them yourself."
             )
-        ledger = Ledger.from_json(stored.pop("ledger").tobytes().decode())
-        recorded = sum(phase.steps for phase in ledger.finished)
-        executed = self.executed_steps
-        if executed and ledger.run_id != self.ledger.run_id:
-            raise PrivacyError(
-                f"The checkpoint is of another run, while {executed} private steps were executed "
-                "here; loading it would forget them. Load it into a fresh DPOptimizer."
-            )
-        if recorded < executed:
-            raise PrivacyError(
-                f"The checkpoint's ledger records {recorded} private steps, but {executed} were "
-                "executed; loading it would forget the difference. Load the newest checkpoint."
-            )
+        text = stored.pop("ledger").tobytes().decode(errors="replace")
+        ledger = Ledger.from_json(text, self._key)
+        recorded = ledger.recorded_steps
+        self._check_continues(ledger)
         super().load_own_variables(stored)
         if not self.built:
             # Keras loads nothing into an optimizer that has seen no variables yet; what was spent
@@ -153,8 +228,47 @@ class AccountedOptimizer(OptimizerWrapper):
         # budget it was given.
         ledger.current = self.ledger.current
         self.ledger = ledger
+        self._loaded_text = text
+        self._awaits_journal = ledger.is_open
         if self._budget is not None and ledger.current is not None:
             self.limit_to(*self._budget)
+
+    def _check_continues(self, ledger):
+        """Refuses a stored ledger that forgets steps of this optimizer, or may be behind itself."""
+        recorded, executed = ledger.recorded_steps, self.executed_steps
+        if executed and ledger.run_id != self.ledger.run_id:
+            raise PrivacyError(
+                f"The checkpoint is of another run, while {executed} private steps were executed "
+                "here; loading it would forget them. Load it into a fresh DPOptimizer."
+            )
+        if recorded < executed:
+            raise PrivacyError(
+                f"The checkpoint's ledger records {recorded} private steps, but {executed} were "
+                "executed; loading it would forget the difference. Load the newest checkpoint."
+            )
+        if ledger.is_open and self.ledger.current is not None and not self._is_journaled:
+            raise PrivacyError(
+                "The checkpoint was saved while a journal recorded the steps after it, which it "
+                "therefore lacks. Give fit the callback PrivacyJournal with that journal's path."
+            )
+
+    def _check_journal(self, journal, executed):
+        if executed and journal.run_id != self.ledger.run_id:
+            raise PrivacyError(
+                f"The journal {journal.path} is of another run than the {executed} private steps "
+                "of this optimizer. Give this run's own journal, or the path of a new one."
+            )
+        if journal.total_steps < executed:
+            raise PrivacyError(
+                f"The journal {journal.path} records {journal.total_steps} private steps, but "
+                f"{executed} were executed: it is an older copy, or steps were taken without it. "
+                "Restore the newest journal, or give the path of a new one."
+            )
+        if not begins_with(journal.phases, self.ledger.phases(executed)):
+            raise PrivacyError(
+                f"The steps that the journal {journal.path} records are of other kinds than those "
+                "in the checkpoint's ledger. One of the two was altered; restore intact copies."
+            )
 
 
 class HiddenVariable:

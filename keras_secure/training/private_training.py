@@ -6,8 +6,9 @@ from keras import ops, tree
 
 from keras_secure import backend
 from keras_secure.errors import BudgetExhaustedError, PrivacyError
+from keras_secure.objectives import Standard
 from keras_secure.privacy import PerExampleClipping, UnstatedSampling, check_model
-from keras_secure.training.loss_check import check_loss
+from keras_secure.training.loss_check import check_loss, check_objective
 from keras_secure.training.private_data import first_examples
 
 # Keeps small float16 gradients from vanishing. Per-example losses are not divided by the batch
@@ -64,6 +65,15 @@ class PrivateTraining:
                 "withdraw the limit with optimizer.lift_limit()."
             )
 
+    def refuse_without_journal(self, callbacks=None):
+        """Raises `PrivacyError` if what was loaded lacks steps that only a journal knows."""
+        journals = [c for c in tree.flatten(callbacks or ()) if hasattr(c, "lost_steps")]
+        if self.secure.optimizer.awaits_journal and not journals:
+            raise PrivacyError(
+                "The checkpoint was saved while a journal recorded the steps after it, which it "
+                "therefore lacks. Give fit the callback PrivacyJournal with that journal's path."
+            )
+
     def update(self, per_example, x, mask):
         """Takes one private step.
 
@@ -102,6 +112,8 @@ class PrivateTraining:
         check_model(self.secure.model, x)
         loss = self.secure.per_example_loss
         check_loss(loss, y, y_pred, sample_weight)
+        if type(self.secure.objective) is not Standard:
+            check_objective(self.secure.objective, self.secure.model, loss, x, y, sample_weight)
 
         def per_example():
             return self.secure.objective(self.secure.model, x, y, perturbed, loss, sample_weight)

@@ -196,6 +196,7 @@ class SecureModel(keras.Model):
             raise InputError("Compile the SecureModel with a loss before fit.")
         if self.is_private:
             backend.check_distribution(self.distribute_strategy)
+            self._private.refuse_without_journal(callbacks)
             sets_budget = any(hasattr(c, "target_epsilon") for c in tree.flatten(callbacks or ()))
             if not sets_budget:
                 self._private.refuse_if_exhausted()
@@ -243,6 +244,7 @@ class SecureModel(keras.Model):
     def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
         """Takes one step; under a `DPOptimizer` it is accounted without amplification."""
         if self.is_private:
+            self._private.refuse_without_journal()
             self._private.refuse_if_exhausted()
             self._private.begin_unsampled((x, y, sample_weight))
         return super().train_on_batch(
