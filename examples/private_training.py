@@ -47,7 +47,7 @@ secure.fit(x, y, batch_size=batch_size, epochs=options.epochs, verbose=2, callba
 
 _, accuracy = secure.evaluate(x_test, y_test, verbose=0)
 print(f"test accuracy {accuracy:.1%} at epsilon {optimizer.epsilon(delta):.3f}, delta {delta:g}")
-members = ks.audit.membership_losses(model, x, y)
-others = ks.audit.membership_losses(model, x_test, y_test)
-leak = ks.audit.threshold_membership_attack(members, others)
+members = ks.leakage.membership_losses(model, x, y)
+others = ks.leakage.membership_losses(model, x_test, y_test)
+leak = ks.leakage.threshold_membership_attack(members, others)
 print(f"membership AUC {leak.auc:.3f} ({leak.auc_interval[0]:.3f} to {leak.auc_interval[1]:.3f})")

@@ -24,16 +24,17 @@ __all__ = [
     "export",
     "integrity",
     "layers",
+    "leakage",
     "objectives",
     "optimizers",
     "privacy",
     "training",
     "watermark",
 ]
-_LAZY = ("audit", "callbacks", "errors", "export", "integrity")
+_LAZY = ("audit", "callbacks", "errors", "export", "integrity", "leakage")
 
 if TYPE_CHECKING:
-    from keras_secure import audit, callbacks, errors, export, integrity
+    from keras_secure import audit, callbacks, errors, export, integrity, leakage
 
 
 def __getattr__(name):

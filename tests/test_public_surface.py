@@ -24,6 +24,7 @@ ROOMS = [
     "export",
     "integrity",
     "layers",
+    "leakage",
     "objectives",
     "optimizers",
     "privacy",
@@ -34,10 +35,13 @@ ROOMS = [
 # What a function returns, or a class is handed, is shown where that function or class is.
 SHOWN_BY = {
     "attacks.RobustnessReport": "attacks.evaluate",
-    "audit.MembershipReport": "audit.threshold_membership_attack",
-    "audit.OperatingPoint": "audit.threshold_membership_attack",
     "export.Bundle": "export.open_bundle",
     "integrity.VerificationReport": "integrity.verify_bundle",
+    "leakage.Contradiction": "leakage.threshold_membership_attack",
+    "leakage.Guesses": "leakage.OneRunAudit",
+    "leakage.MembershipReport": "leakage.threshold_membership_attack",
+    "leakage.OneRunReport": "leakage.OneRunAudit",
+    "leakage.OperatingPoint": "leakage.threshold_membership_attack",
     "privacy.Contribution": "privacy.register_rule",
     "privacy.Materialized": "privacy.register_rule",
     "privacy.OuterProducts": "privacy.register_rule",

@@ -83,27 +83,31 @@ def burn_down_svg(burn_down, target_epsilon=None, colour=PALETTE[0]) -> str:
     return _svg(figure, "privacy", "Privacy spent over optimizer steps")
 
 
-def membership_svg(membership, names) -> str:
-    """The attack's AUC with its interval, one row per model, against guessing.
+def membership_svg(measurements, names) -> str:
+    """The AUC with its interval, one row per model and attack, against guessing.
 
     Args:
-        membership: Model name to `MembershipReport`.
+        measurements: Pairs of a model's name and a `MembershipReport`.
         names: All model names of the report, which fix each model's colour.
 
     Returns:
         An `<svg>` element.
     """
-    figure, axes = _figure(0.9 + 0.42 * len(membership))
-    for row, (name, measured) in enumerate(membership.items()):
+    figure, axes = _figure(0.9 + 0.42 * len(measurements))
+    for row, (name, measured) in enumerate(measurements):
         colour, marker = style(names, name)
         axes.plot(measured.auc_interval, (row, row), color=colour, linewidth=3, alpha=0.45)
         axes.plot([measured.auc], [row], color=colour, marker=marker, markersize=8)
-    lows = [measured.auc_interval[0] for measured in membership.values()]
-    highs = [measured.auc_interval[1] for measured in membership.values()]
+    lows = [measured.auc_interval[0] for _, measured in measurements]
+    highs = [measured.auc_interval[1] for _, measured in measurements]
     axes.axvline(0.5, color=_INK, linewidth=1.2, linestyle=(0, (2, 3)), alpha=0.7)
     axes.set_xlim(max(0.0, min([0.45, *lows]) - 0.02), min(1.0, max([0.6, *highs]) + 0.02))
-    axes.set_ylim(len(membership) - 0.5, -0.5)
-    axes.set_yticks(range(len(membership)), list(membership))
+    axes.set_ylim(len(measurements) - 0.5, -0.5)
+    labels = [
+        name if measured.attack == "threshold" else f"{name}, {measured.attack}"
+        for name, measured in measurements
+    ]
+    axes.set_yticks(range(len(measurements)), labels)
     axes.grid(axis="y", visible=False)
     axes.set_xlabel("Membership AUC (0.5 is guessing)")
     return _svg(figure, "membership", "Membership AUC per model with its interval")

@@ -179,7 +179,8 @@ def _privacy(report) -> str:
 
 
 def _membership(report) -> str:
-    drawing = plots.membership_svg(report.membership, model_names(report))
+    measurements = [*report.membership.items(), *report.lira.items()]
+    drawing = plots.membership_svg(measurements, model_names(report))
     return _figure(drawing, caption="The bar is the confidence interval of the AUC.")
 
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from keras_secure.audit import sections
 from keras_secure.audit.judge import judge
-from keras_secure.audit.membership import MembershipReport
 from keras_secure.errors import InputError
 from keras_secure.findings import SEVERITIES, Finding
+from keras_secure.leakage import MembershipReport, OneRunReport
 
 
 def environment() -> dict[str, str]:
@@ -37,7 +37,9 @@ class AuditReport:
         models: Model name to `ModelSection`, in the order to show.
         robustness: A `RobustnessSection`.
         privacy: A `PrivacySection`.
-        membership: Model name to `MembershipReport`.
+        membership: Model name to `MembershipReport` of the threshold attack.
+        lira: Model name to `MembershipReport` of the likelihood ratio attack.
+        one_run: Model name to `OneRunReport`.
         watermark: A `WatermarkSection`.
         integrity: An `IntegritySection`.
         serving: A `ServingSection`.
@@ -64,6 +66,8 @@ class AuditReport:
     robustness: sections.RobustnessSection | None = None
     privacy: sections.PrivacySection | None = None
     membership: dict[str, MembershipReport] = field(default_factory=dict)
+    lira: dict[str, MembershipReport] = field(default_factory=dict)
+    one_run: dict[str, OneRunReport] = field(default_factory=dict)
     watermark: sections.WatermarkSection | None = None
     integrity: sections.IntegritySection | None = None
     serving: sections.ServingSection | None = None
@@ -98,12 +102,17 @@ class AuditReport:
             sections.require("integrity tamper", self.integrity["tamper"], sections.TamperTest)
         for example in self.adversarial_examples:
             sections.require("adversarial_examples", example, sections.AdversarialExample)
-        for name, measured in self.membership.items():
-            if not isinstance(measured, MembershipReport):
-                raise InputError(
-                    f"membership[{name!r}] is a {type(measured).__name__}; expected a "
-                    f"MembershipReport: pass the result of threshold_membership_attack."
-                )
+        for section, kind, source in (
+            ("membership", MembershipReport, "threshold_membership_attack"),
+            ("lira", MembershipReport, "lira"),
+            ("one_run", OneRunReport, "OneRunAudit.lower_bound"),
+        ):
+            for name, measured in getattr(self, section).items():
+                if not isinstance(measured, kind):
+                    raise InputError(
+                        f"{section}[{name!r}] is a {type(measured).__name__}; expected a "
+                        f"{kind.__name__}: pass the result of keras_secure.leakage.{source}."
+                    )
 
     @property
     def findings(self) -> list[Finding]:
@@ -125,9 +134,10 @@ class AuditReport:
         for name in ("data", "models", "robustness", "privacy", "watermark", "integrity"):
             content[name] = getattr(self, name)
         content["serving"] = self.serving
-        content["membership"] = {
-            name: measured.to_dict() for name, measured in self.membership.items()
-        }
+        for section in ("membership", "lira", "one_run"):
+            content[section] = {
+                name: measured.to_dict() for name, measured in getattr(self, section).items()
+            }
         content["adversarial_examples"] = [
             _without_pixels(example) for example in self.adversarial_examples
         ]

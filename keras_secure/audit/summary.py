@@ -65,6 +65,9 @@ def _model_rows(report) -> list[list[str]]:
 
 def _facts(report) -> list[tuple[str, str]]:
     facts = []
+    for name, measured in report.one_run.items():
+        bound = f"at least {number(measured.epsilon_lower)} at delta {number(measured.delta)}"
+        facts.append((f"epsilon, {_cut(name, _NAME_WIDTH)}", f"{bound} by the audit in one run"))
     if report.watermark:
         mark = report.watermark
         error, p_value = percent(mark["ber"]), number(mark["p_value"])

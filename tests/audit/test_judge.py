@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from harness_audit import curve, full_report, leakage
 
-from keras_secure.audit import AuditReport, OperatingPoint, judge, threshold_membership_attack
+from keras_secure.audit import AuditReport, judge
 from keras_secure.audit.judge import (
     judge_accuracy,
     judge_integrity,
@@ -17,6 +17,7 @@ from keras_secure.audit.judge import (
     judge_watermark,
 )
 from keras_secure.audit.judge.robustness import reference_epsilon
+from keras_secure.leakage import OperatingPoint, threshold_membership_attack
 
 
 def by_id(findings):

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import keras_secure
-from keras_secure import audit, integrity, watermark
+from keras_secure import integrity, leakage, watermark
 from keras_secure.audit.wording import number, percent
 from keras_secure.cli import main
 from keras_secure.cli.data import load_npz
@@ -236,7 +236,7 @@ def test_the_figures_are_those_of_the_saved_models(images):
         model = keras.saving.load_model(images.folder / "models" / f"{name}.keras")
         predicted = np.argmax(model.predict(dataset.x_test, verbose=0), axis=1)
         assert measured["accuracy"] == pytest.approx(np.mean(predicted == dataset.y_test))
-        losses = audit.membership_losses(model, dataset.x_train, dataset.y_train)
+        losses = leakage.membership_losses(model, dataset.x_train, dataset.y_train)
         reported = images.report["membership"][name]["mean_member_loss"]
         assert reported == pytest.approx(np.mean(losses), rel=1e-4)
 

@@ -3,7 +3,8 @@
 import numpy as np
 
 from keras_secure.attacks import proportion_interval
-from keras_secure.audit import AuditReport, threshold_membership_attack
+from keras_secure.audit import AuditReport
+from keras_secure.leakage import threshold_membership_attack
 
 EPSILONS = (0.0, 0.05, 0.1, 0.2)
 

@@ -6,7 +6,11 @@ from keras_secure.audit.chapters.accuracy import (
     robustness_chapter,
 )
 from keras_secure.audit.chapters.chapter import Chapter, Table, model_names
-from keras_secure.audit.chapters.leakage import membership_chapter, privacy_chapter
+from keras_secure.audit.chapters.leakage import (
+    membership_chapter,
+    one_run_chapter,
+    privacy_chapter,
+)
 from keras_secure.audit.chapters.ownership import (
     integrity_chapter,
     serving_chapter,
@@ -32,6 +36,7 @@ def chapters(report) -> list[Chapter]:
         examples_chapter,
         privacy_chapter,
         membership_chapter,
+        one_run_chapter,
         watermark_chapter,
         integrity_chapter,
         serving_chapter,

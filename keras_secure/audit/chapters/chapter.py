@@ -58,4 +58,5 @@ def with_interval(point) -> str:
 def model_names(report) -> list[str]:
     """Every model that any section measured, in the order of first mention."""
     curves = report.robustness["curves"] if report.robustness else {}
-    return list(dict.fromkeys([*report.models, *curves, *report.membership]))
+    measured = (*report.membership, *report.lira, *report.one_run)
+    return list(dict.fromkeys([*report.models, *curves, *measured]))

@@ -27,9 +27,10 @@ def privacy_chapter(report) -> Chapter | None:
     if report.privacy.get("exact_metrics"):
         metrics = ", ".join(report.privacy["exact_metrics"])
         notes.append(f"Not private: the training metrics {metrics} were computed without noise.")
-    if report.privacy.get("model") in report.membership:
+    attacked = (*report.membership, *report.lira, *report.one_run)
+    if report.privacy.get("model") in attacked:
         notes.append(
-            "Not private: the membership figures are computed from the training examples "
+            "Not private: the leakage figures are computed from the training examples "
             "themselves, and epsilon does not cover them."
         )
     lead = (
@@ -40,32 +41,66 @@ def privacy_chapter(report) -> Chapter | None:
 
 
 def membership_chapter(report) -> Chapter | None:
-    """The threshold attack on every model."""
-    if not report.membership:
+    """The threshold attack and the likelihood ratio attack on every model."""
+    measurements = [*report.membership.items(), *report.lira.items()]
+    if not measurements:
         return None
-    rates = [point.max_fpr for point in next(iter(report.membership.values())).tpr_at_fpr]
+    rates = [point.max_fpr for point in measurements[0][1].tpr_at_fpr]
     rows = [
         [
             name,
+            measured.attack,
             "{:.3f} ({:.3f} to {:.3f})".format(measured.auc, *measured.auc_interval),
             *(
                 f"{percent(point.tpr)} ({percent_range(*point.tpr_interval)})"
                 for point in measured.tpr_at_fpr
             ),
-            f"{measured.advantage:.3f}",
+            "n/a" if measured.advantage is None else f"{measured.advantage:.3f}",
             f"{number(measured.num_members)} / {number(measured.num_non_members)}",
         ]
-        for name, measured in report.membership.items()
+        for name, measured in measurements
     ]
     columns = [
         "Model",
+        "Attack",
         "AUC",
-        *(f"Found at {percent(rate, 0)} false alarms" for rate in rates),
+        *(f"Found at {number(100 * rate)}% false alarms" for rate in rates),
         "Advantage",
         "Members / others",
     ]
     lead = (
-        "An attacker guesses that examples with a low loss were trained on. An AUC of 0.5 is "
-        "guessing, 1 is certainty."
+        "An attacker guesses that examples with a low loss were trained on, or (lira) compares the "
+        "model with others trained with and without an example. An AUC of 0.5 is guessing, 1 is "
+        "certainty."
     )
     return Chapter("membership", "Membership leakage", lead, [Table(columns, rows)])
+
+
+def one_run_chapter(report) -> Chapter | None:
+    """Lower bounds on epsilon by canaries."""
+    if not report.one_run:
+        return None
+    rows = [
+        [
+            name,
+            f"{measured.epsilon_lower:.3f}",
+            number(measured.delta),
+            percent(measured.confidence),
+            f"{number(measured.num_correct)} of {number(measured.num_guesses)}",
+            f"{number(measured.num_included)} of {number(measured.num_canaries)}",
+        ]
+        for name, measured in report.one_run.items()
+    ]
+    columns = [
+        "Model",
+        "Epsilon at least",
+        "Delta",
+        "Confidence",
+        "Right guesses",
+        "Canaries trained on",
+    ]
+    lead = (
+        "Fair coins put canaries into the training data; how many coins can be guessed from the "
+        "model bounds epsilon from below. A bound above the ledger's refutes the ledger."
+    )
+    return Chapter("one_run", "Audit in one run", lead, [Table(columns, rows)])

@@ -3,6 +3,7 @@
 from keras_secure.audit.judge.accuracy import judge_accuracy
 from keras_secure.audit.judge.integrity import judge_integrity
 from keras_secure.audit.judge.membership import judge_membership
+from keras_secure.audit.judge.one_run import judge_one_run
 from keras_secure.audit.judge.privacy import judge_privacy
 from keras_secure.audit.judge.robustness import judge_robustness
 from keras_secure.audit.judge.serving import judge_serving
@@ -14,6 +15,7 @@ __all__ = [
     "judge_accuracy",
     "judge_integrity",
     "judge_membership",
+    "judge_one_run",
     "judge_privacy",
     "judge_robustness",
     "judge_serving",
@@ -40,8 +42,10 @@ def judge(report) -> list[Finding]:
     if report.robustness:
         findings += judge_robustness(report.robustness, report.baseline)
     if report.privacy:
-        findings += judge_privacy(report.privacy, report.membership)
+        findings += judge_privacy(report.privacy, report.membership, report.lira)
     findings += judge_membership(report.membership)
+    findings += judge_membership(report.lira, "lira")
+    findings += judge_one_run(report.one_run, report.privacy)
     if report.watermark:
         findings += judge_watermark(report.watermark)
     if report.integrity:

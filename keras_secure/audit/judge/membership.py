@@ -1,10 +1,11 @@
 """Whether the model gives away who it was trained on."""
 
 from collections.abc import Mapping
+from typing import Literal
 
-from keras_secure.audit.membership import MembershipReport
 from keras_secure.audit.wording import percent
 from keras_secure.findings import Finding, Severity
+from keras_secure.leakage import MembershipReport
 
 CLEAR_LEAK = 0.60
 """From here the attacker is right for three of five pairs; overfitted classifiers are here."""
@@ -17,25 +18,32 @@ TARGETED_FACTOR = 3.0
 average is safe."""
 
 
-def judge_membership(membership: Mapping[str, MembershipReport]) -> list[Finding]:
-    """Judges the threshold attack on every model.
+_LOOKED_AT = {"membership": "By its loss", "lira": "By comparison with shadow models"}
+
+
+def judge_membership(
+    membership: Mapping[str, MembershipReport], attack: Literal["membership", "lira"] = "membership"
+) -> list[Finding]:
+    """Judges one kind of membership attack on every model.
 
     Args:
         membership: Model name to measured leakage.
+        attack: `"membership"` for the threshold attack, or `"lira"`; it begins the findings' ids.
 
     Returns:
         One finding per model.
     """
-    return [_judge_model(name, measured) for name, measured in membership.items()]
+    return [_judge_model(name, measured, attack) for name, measured in membership.items()]
 
 
-def _judge_model(name: str, measured: MembershipReport) -> Finding:
+def _judge_model(name: str, measured: MembershipReport, attack: str) -> Finding:
     low, high = measured.auc_interval
     figures = f"AUC {measured.auc:.3f} ({low:.3f} to {high:.3f})"
     exposed = [
         point
         for point in measured.tpr_at_fpr
-        if point.tpr_interval[0] > TARGETED_FACTOR * point.max_fpr
+        # With few non-members the true false-positive rate may be far above the one aimed at.
+        if point.tpr_interval[0] > max(TARGETED_FACTOR * point.max_fpr, point.fpr_interval[1])
     ]
     evidence = {
         "auc": measured.auc,
@@ -47,10 +55,10 @@ def _judge_model(name: str, measured: MembershipReport) -> Finding:
     severity: Severity = "ok"
     if high < 0.5:
         return Finding(
-            f"membership.{name}",
+            f"{attack}.{name}",
             "info",
-            f"Members of the {name} model have higher losses than non-members, {figures}: the two "
-            f"groups are not alike, so this says nothing about leakage.",
+            f"Members of the {name} model look less like members than non-members do, {figures}: "
+            f"the two groups are not alike, so this says nothing about leakage.",
             evidence,
             "Draw members and non-members at random from the same distribution.",
         )
@@ -64,10 +72,10 @@ def _judge_model(name: str, measured: MembershipReport) -> Finding:
         severity = "medium"
     if severity == "ok":
         return Finding(
-            f"membership.{name}",
+            f"{attack}.{name}",
             "ok",
-            f"By its loss, a member of the {name} model cannot be told from a non-member, "
-            f"{figures}. Stronger attacks may do better.",
+            f"{_LOOKED_AT[attack]}, a member of the {name} model cannot be told from a "
+            f"non-member, {figures}. Stronger attacks may do better.",
             evidence,
         )
     statement = f"The {name} model leaks who it was trained on, {figures}"
@@ -79,7 +87,7 @@ def _judge_model(name: str, measured: MembershipReport) -> Finding:
             f"alarms"
         )
     return Finding(
-        f"membership.{name}",
+        f"{attack}.{name}",
         severity,
         f"{statement}.",
         evidence,

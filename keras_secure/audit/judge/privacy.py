@@ -3,10 +3,10 @@
 import math
 from collections.abc import Mapping
 
-from keras_secure.audit.membership import MembershipReport
 from keras_secure.audit.sections import PrivacySection
 from keras_secure.audit.wording import joined, number
 from keras_secure.findings import Finding
+from keras_secure.leakage import Contradiction, MembershipReport
 
 WEAK_ABOVE = 10.0
 """At epsilon 10 one person can change the odds of an outcome by e^10 = 22,026: the formal guarantee
@@ -14,13 +14,14 @@ alone says little (Ponomareva et al. 2023, arXiv 2303.00654, section 5.2, tier 3
 
 
 def judge_privacy(
-    privacy: PrivacySection, membership: Mapping[str, MembershipReport] | None = None
+    privacy: PrivacySection, *attacks: Mapping[str, MembershipReport]
 ) -> list[Finding]:
-    """Judges budget, strength, delta and reach of the guarantee, and tests it against the attack.
+    """Judges budget, strength, delta and reach of the guarantee, and tests it against attacks.
 
     Args:
         privacy: What the ledger says.
-        membership: Model name to measured leakage; the private model's must respect the guarantee.
+        *attacks: Model name to measured leakage, once per kind of attack; the private model's must
+            respect the guarantee.
 
     Returns:
         The findings.
@@ -60,9 +61,11 @@ def judge_privacy(
                 "Share the model and the figures on test data; keep logs and training history.",
             )
         )
-    return findings + _judge_against_attack(
-        privacy, (membership or {}).get(privacy.get("model", ""))
-    )
+    for measured in (attack.get(privacy.get("model", "")) for attack in attacks):
+        found = measured and measured.contradiction(epsilon, delta)
+        if found:
+            return [*findings, _contradiction(measured, found)]
+    return findings
 
 
 def _judge_budget(privacy: PrivacySection) -> Finding:
@@ -102,26 +105,13 @@ def _judge_budget(privacy: PrivacySection) -> Finding:
     )
 
 
-def _judge_against_attack(privacy, measured: MembershipReport | None) -> list[Finding]:
-    """No attack on an (epsilon, delta)-private model has TPR above e^epsilon * FPR + delta.
-
-    Reference: Kairouz, Oh and Viswanath 2015, arXiv 1311.0776, theorem 2.1.
-    """
-    if measured is None or not math.isfinite(privacy["epsilon"]):
-        return []
-    factor = math.exp(min(privacy["epsilon"], 700.0))
-    for point in measured.tpr_at_fpr:
-        allowed = factor * point.fpr_interval[1] + privacy["target_delta"]
-        if point.tpr_interval[0] > allowed:
-            return [
-                Finding(
-                    "privacy.contradiction",
-                    "critical",
-                    f"An attack finds at least {number(point.tpr_interval[0])} of the members "
-                    f"where the guarantee allows at most {number(allowed)}: the stated epsilon "
-                    f"cannot be true.",
-                    {"tpr_low": point.tpr_interval[0], "allowed": allowed},
-                    "Check that members were trained on by this run only, and report the defect.",
-                )
-            ]
-    return []
+def _contradiction(measured: MembershipReport, found: Contradiction) -> Finding:
+    return Finding(
+        "privacy.contradiction",
+        "critical",
+        f"An attack ({measured.attack}) finds at least {number(found.tpr_low)} of the members "
+        f"where the guarantee allows at most {number(found.allowed)}: the stated epsilon cannot be "
+        f"true.",
+        {"attack": measured.attack, "tpr_low": found.tpr_low, "allowed": found.allowed},
+        "Check that members were trained on by this run only, and report the defect.",
+    )

@@ -67,9 +67,9 @@ def measure_membership(models, dataset):
     """Returns model name to `MembershipReport`, training examples against test examples."""
     found = {}
     for name, trained in models.items():
-        members = ks.audit.membership_losses(trained.model, dataset.x_train, dataset.y_train)
-        others = ks.audit.membership_losses(trained.model, dataset.x_test, dataset.y_test)
-        found[name] = ks.audit.threshold_membership_attack(members, others)
+        members = ks.leakage.membership_losses(trained.model, dataset.x_train, dataset.y_train)
+        others = ks.leakage.membership_losses(trained.model, dataset.x_test, dataset.y_test)
+        found[name] = ks.leakage.threshold_membership_attack(members, others)
     return found
 
 

@@ -1,10 +1,10 @@
-"""Losses per example of a classifier, for the membership attack."""
+"""How sure a classifier is of each example's label: what every membership attack starts from."""
 
 import keras
 import numpy as np
 
-from keras_secure.attacks import classification_logits
 from keras_secure.errors import InputError
+from keras_secure.logits import classification_logits
 
 
 def membership_losses(model, x, y, *, batch_size: int = 256, from_logits=None) -> np.ndarray:
@@ -32,6 +32,37 @@ def membership_losses(model, x, y, *, batch_size: int = 256, from_logits=None) -
     >>> membership_losses(model, np.zeros((4, 2), "float32"), np.array([0, 1, 2, 0])).round(4)
     array([1.0986, 1.0986, 1.0986, 1.0986])
     """
+    sure = logit_confidences(model, x, y, batch_size=batch_size, from_logits=from_logits)
+    return losses_of(sure)
+
+
+def logit_confidences(model, x, y, *, batch_size: int = 256, from_logits=None) -> np.ndarray:
+    """The log odds that a classifier gives to the label of every example.
+
+    With p the probability of the label this is log(p / (1 - p)). Over models trained on different
+    data it is close to normally distributed, which neither p nor the loss is.
+
+    Args:
+        model: A Keras classifier with one output of shape (batch, classes).
+        x: Inputs, an array of shape (n, ...) or a nested structure of them.
+        y: Labels: integers of shape (n,) or (n, 1), or one-hot of shape (n, classes).
+        batch_size: Examples per forward pass.
+        from_logits: Whether the model gives logits; None to find out, as the attacks do.
+
+    Returns:
+        float64 log odds of shape (n,), in nats; higher is surer.
+
+    Raises:
+        InputError: If `x` and `y` differ in length, or a label is not one of the classes.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
+    >>> logit_confidences(model, np.zeros((3, 2), "float32"), np.array([0, 1, 0]))
+    array([0., 0., 0.])
+
+    Reference: Carlini et al. 2022, arXiv 2112.03570, section IV-B (logit scaling).
+    """
     labels = _integer_labels(y)
     lengths = {len(array) for array in keras.tree.flatten(x)}
     if lengths != {len(labels)}:
@@ -39,32 +70,32 @@ def membership_losses(model, x, y, *, batch_size: int = 256, from_logits=None) -
             f"x has {sorted(lengths)} examples and y has {len(labels)}; expected the same number: "
             f"pass the arrays that belong together."
         )
-    losses = []
+    found = []
     for start in range(0, len(labels), batch_size):
         stop = start + batch_size
         batch = keras.tree.map_structure(lambda array, a=start, b=stop: array[a:b], x)
         logits = keras.ops.convert_to_numpy(classification_logits(model, batch, from_logits))
-        losses.append(cross_entropy(logits, labels[start:stop]))
-    return np.concatenate(losses) if losses else np.zeros((0,))
+        found.append(log_odds(logits, labels[start:stop]))
+    return np.concatenate(found) if found else np.zeros((0,))
 
 
-def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Per-example cross-entropy in float64, so that small losses keep their order.
+def log_odds(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Per-example log odds of the labelled class against all others together, in float64.
 
     Args:
         logits: Shape (batch, classes), two classes or more.
         labels: Integers of shape (batch,).
 
     Returns:
-        Losses of shape (batch,), in nats.
+        Log odds of shape (batch,), in nats.
 
     Raises:
         InputError: If a label is not one of the classes.
 
     Example:
 
-    >>> cross_entropy(np.array([[0.0, 0.0], [40.0, 0.0]]), np.array([0, 0]))
-    array([6.93147181e-01, 4.24835426e-18])
+    >>> log_odds(np.array([[0.0, 0.0], [40.0, 0.0]]), np.array([0, 0]))
+    array([ 0., 40.])
     """
     logits = np.asarray(logits, dtype=np.float64)
     classes = logits.shape[1]
@@ -76,10 +107,25 @@ def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     rows = np.arange(len(labels))
     others = logits - logits[rows, labels][:, None]
     others[rows, labels] = -np.inf
-    # log(1 + sum of exp(other - own)), and for a certain model log1p keeps the tiny remainder.
-    peak = np.maximum(others.max(axis=1), 0.0)
-    rest = np.exp(others - peak[:, None]).sum(axis=1)
-    return np.where(peak > 0.0, peak + np.log(rest + np.exp(-peak)), np.log1p(rest))
+    peak = others.max(axis=1)
+    return 0.0 - (peak + np.log(np.exp(others - peak[:, None]).sum(axis=1)))
+
+
+def losses_of(log_odds: np.ndarray) -> np.ndarray:
+    """Cross-entropy from log odds; small losses keep their order.
+
+    Args:
+        log_odds: Any shape, in nats.
+
+    Returns:
+        Losses of the same shape, in nats.
+
+    Example:
+
+    >>> losses_of(np.array([0.0, 40.0]))
+    array([6.93147181e-01, 4.24835426e-18])
+    """
+    return np.logaddexp(0.0, -log_odds)
 
 
 def _integer_labels(y) -> np.ndarray:

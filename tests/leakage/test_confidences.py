@@ -2,9 +2,9 @@ import keras
 import numpy as np
 import pytest
 
-from keras_secure.audit import membership_losses
-from keras_secure.audit.losses import cross_entropy
 from keras_secure.errors import InputError
+from keras_secure.leakage import logit_confidences, membership_losses
+from keras_secure.leakage.confidences import log_odds, losses_of
 
 
 def classifier(activation, loss):
@@ -51,11 +51,28 @@ def test_single_unit_is_two_classes():
     np.testing.assert_allclose(measured, [np.log1p(np.exp(-2)), np.log1p(np.exp(2))], rtol=1e-6)
 
 
-def test_cross_entropy_is_stable_at_both_ends():
-    losses = cross_entropy(
-        np.array([[800.0, 0.0], [0.0, 800.0], [-40.0, 0.0]]), np.array([0, 0, 1])
-    )
-    np.testing.assert_allclose(losses, [0.0, 800.0, np.exp(-40.0)], rtol=1e-12)
+def test_log_odds_and_losses_are_stable_at_both_ends():
+    logits = np.array([[800.0, 0.0, -1e4], [0.0, 800.0, -1e4], [-40.0, 0.0, -1e4]])
+    sure = log_odds(logits, np.array([0, 0, 1]))
+    np.testing.assert_allclose(sure, [800.0, -800.0, 40.0], rtol=1e-12)
+    np.testing.assert_allclose(losses_of(sure), [0.0, 800.0, np.exp(-40.0)], rtol=1e-12)
+
+
+def test_log_odds_are_those_of_the_probability():
+    generator = np.random.default_rng(0)
+    logits, labels = generator.normal(size=(50, 7)), generator.integers(0, 7, 50)
+    odds = np.exp(logits)
+    p = odds[np.arange(50), labels] / odds.sum(axis=1)
+    np.testing.assert_allclose(log_odds(logits, labels), np.log(p / (1 - p)), rtol=1e-12)
+    np.testing.assert_allclose(losses_of(log_odds(logits, labels)), -np.log(p), rtol=1e-12)
+
+
+def test_several_inputs_are_scored_together():
+    inputs = [keras.Input((2,), name="a"), keras.Input((2,), name="b")]
+    model = keras.Model(inputs, keras.layers.Add()(inputs))
+    a, b = np.eye(2, dtype="float32"), np.full((2, 2), 3.0, "float32")
+    sure = logit_confidences(model, [a, b], np.zeros(2, int), from_logits=True)
+    np.testing.assert_allclose(sure, [1.0, -1.0])
 
 
 def test_refusals():

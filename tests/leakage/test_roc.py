@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from keras_secure.audit.roc import auc_with_interval
+from keras_secure.leakage.roc import auc_with_interval
 
 scores = st.lists(st.integers(-4, 4), min_size=2, max_size=12).map(lambda v: np.array(v, float))
 
