@@ -13,6 +13,8 @@ from keras_secure.registration import component
 
 # Outside, squares of gradients under- or overflow in float32 and norms would be underestimated.
 _CLIPS = (1e-8, 1e8)
+# The kinds of sampling by which `fit` draws batches itself.
+_DRAWN = ("poisson", "balls_in_bins", "deterministic")
 
 
 @component("optimizers")
@@ -38,9 +40,14 @@ class DPOptimizer(AccountedOptimizer):
         clipping: How each example's gradient is brought within the bound: `"flat"`, `"per_layer"`,
             `"automatic"` or `"adaptive"`, or a `keras_secure.privacy.ClippingMode` with arguments
             of its own. Defaults to flat. The cost in epsilon is the same for all.
-        sampling: How batches of the user's own pipeline were drawn: a
-            `privacy.PoissonSampling`, or None, which claims nothing and is accounted without
-            amplification. Arrays given to `fit` are sampled for you.
+        microbatch_size: Rows of the batch, on each replica, that are in memory at once. A step
+            still has one draw, one noise and one update, so this never changes privacy. None takes
+            the whole batch.
+        sampling: For arrays and `training.RandomAccess`, which are sampled for you: `"poisson"`
+            (what None means), `"balls_in_bins"` or `"deterministic"`. For the user's own pipeline,
+            how its batches were drawn: a `privacy.Sampling` such as `privacy.PoissonSampling`;
+            `"deterministic"` for the same batches in the same order every epoch; or None, which
+            claims nothing and is accounted without amplification.
         seed: Int for repeatable noise and batches, marked not private; None for real use.
         name: Optional name.
 
@@ -72,18 +79,32 @@ class DPOptimizer(AccountedOptimizer):
         *,
         expected_batch_size=None,
         clipping="flat",
+        microbatch_size=None,
         sampling=None,
         seed=None,
         name=None,
     ):
         optimizer = keras.optimizers.get(optimizer)
         _check_plan(optimizer, l2_norm_clip, noise_multiplier, expected_batch_size)
+        if microbatch_size is not None and not (
+            isinstance(microbatch_size, (int, np.integer)) and microbatch_size > 0
+        ):
+            raise PrivacyError(
+                f"microbatch_size is {microbatch_size!r}; it must be a positive whole number of "
+                "examples, or None."
+            )
+        if isinstance(sampling, str) and sampling not in _DRAWN:
+            raise PrivacyError(
+                f"sampling={sampling!r} names no kind of sampling; use one of "
+                f"{', '.join(map(repr, _DRAWN))}, or a privacy.Sampling."
+            )
         super().__init__(name=name)
         self.inner_optimizer = optimizer
         self._l2_norm_clip = float(l2_norm_clip)
         self._noise_multiplier = float(noise_multiplier)
         self._expected_batch_size = expected_batch_size
         self._clipping = _clipping_mode(clipping)
+        self._microbatch_size = None if microbatch_size is None else int(microbatch_size)
         self._sampling = sampling
         self._seed = seed
         self._noise = NoiseSource(seed)
@@ -132,8 +153,13 @@ class DPOptimizer(AccountedOptimizer):
         return self._expected_batch_size
 
     @property
+    def microbatch_size(self):
+        """Int or None: rows that a step holds in memory at once."""
+        return self._microbatch_size
+
+    @property
     def sampling(self):
-        """What the user stated of the sampling of his own pipeline, or None."""
+        """What the user asked for or stated: a `privacy.Sampling`, the name of a kind, or None."""
         return self._sampling
 
     @property
@@ -198,8 +224,18 @@ class DPOptimizer(AccountedOptimizer):
         self.inner_optimizer.apply(gradients, trainable_variables)
         self.count_step(step, allowed)
 
-    def begin_phase(self, sampling, expected_batch_size):
+    @property
+    def phase_steps(self):
+        """Int: private steps executed in the current phase."""
+        return self.executed_steps - self.ledger.recorded_steps
+
+    def begin_phase(self, sampling, expected_batch_size, planned_steps=None):
         """Records how the coming steps are sampled; called by `SecureModel`.
+
+        Args:
+            sampling: The `privacy.Sampling` of the coming batches.
+            expected_batch_size: What their noisy sums are divided by.
+            planned_steps: How many steps are likely to follow, if known.
 
         Raises:
             PrivacyError: if the noise does not suffice for adaptive clipping on such small batches.
@@ -262,7 +298,8 @@ class DPOptimizer(AccountedOptimizer):
             "noise_multiplier": self.noise_multiplier,
             "expected_batch_size": self.expected_batch_size,
             "clipping": self.clipping.get_config(),
-            "sampling": None if self.sampling is None else self.sampling.get_config(),
+            "microbatch_size": self.microbatch_size,
+            "sampling": getattr(self.sampling, "get_config", lambda: self.sampling)(),
             "seed": self.seed,
             "name": self.name,
         }
@@ -274,7 +311,7 @@ class DPOptimizer(AccountedOptimizer):
         config["optimizer"] = keras.saving.deserialize_keras_object(
             config["optimizer"], custom_objects=custom_objects
         )
-        if config.get("sampling") is not None:
+        if isinstance(config.get("sampling"), dict):
             config["sampling"] = Sampling.from_config(config["sampling"])
         return cls(**config)
 

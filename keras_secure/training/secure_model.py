@@ -16,7 +16,7 @@ from keras_secure.errors import (
 from keras_secure.objectives import Objective, PerExampleLoss, Standard
 from keras_secure.optimizers import DPOptimizer
 from keras_secure.registration import component
-from keras_secure.training.private_data import PrivateArrays, first_batch, is_arrays
+from keras_secure.training.private_data import first_batch, private_examples
 from keras_secure.training.private_training import PrivateTraining
 
 
@@ -31,10 +31,11 @@ class SecureModel(keras.Model):
     private is the optimizer's choice: with a `keras_secure.optimizers.DPOptimizer` every step clips
     by example, adds noise and is entered in the optimizer's ledger.
 
-    Under a `DPOptimizer`, arrays given to `fit` are drawn in Poisson batches, `batch_size` being
-    their mean size and `ceil(num_examples / batch_size)` steps an epoch. Other data is accounted
-    without amplification by sampling, unless the optimizer states its `sampling`. Training metrics
-    are exact, hence not private.
+    Under a `DPOptimizer`, arrays given to `fit` are drawn in Poisson batches (or what the
+    optimizer's `sampling` names), `batch_size` being their mean size and `ceil(num_examples /
+    batch_size)` steps an epoch; so are the examples of a `keras_secure.training.RandomAccess`.
+    Other data is accounted without amplification by sampling, unless the optimizer states its
+    `sampling`. Training metrics are exact, hence not private.
 
     Args:
         model: Any `keras.Model`: Sequential, functional or subclassed.
@@ -200,18 +201,20 @@ class SecureModel(keras.Model):
             sets_budget = any(hasattr(c, "target_epsilon") for c in tree.flatten(callbacks or ()))
             if not sets_budget:
                 self._private.refuse_if_exhausted()
-            if is_arrays(x):
-                data = PrivateArrays(x, y, sample_weight, class_weight)
+            data = private_examples(x, y, sample_weight, class_weight)
+            if data is not None:
                 if validation_split and validation_data is None:
                     data, validation_data = data.split(validation_split)
                 batch_size = batch_size or 32
                 steps_per_epoch = steps_per_epoch or math.ceil(data.num_examples / batch_size)
                 validation_batch_size = validation_batch_size or batch_size
-                x = self._private.begin_arrays(data, batch_size, steps_per_epoch)
+                x = self._private.begin_sampled(
+                    data, batch_size, steps_per_epoch, max(1, epochs - initial_epoch), shuffle
+                )
                 steps_per_epoch = None
                 y = sample_weight = class_weight = batch_size = None
             else:
-                self._private.begin_unsampled(first_batch(x), check=True)
+                self._private.begin_unsampled(first_batch(x), x, max(1, epochs - initial_epoch))
             shuffle = False
             validation_split = 0.0
         history = super().fit(
@@ -254,23 +257,36 @@ class SecureModel(keras.Model):
     def train_step(self, data):
         """One step: attack, per-example losses, update (clipped and noised if private)."""
         x, y, sample_weight, mask = _unpack(data)
+        if self.is_private:
+            self._private.update((x, y, sample_weight), mask)
+            return self.get_metrics_result()
         loss = self.per_example_loss
         perturbed = self.objective.perturb(self.model, x, y, loss)
 
         def per_example():
             return self.objective(self.model, x, y, perturbed, loss, sample_weight)
 
-        if not self.is_private:
-            value, y_pred = self._ordinary_update(per_example)
-            size = ops.shape(tree.flatten(x)[0])[0]
-            self._update_loss_metric(value, size)
-            if tree.is_nested(y_pred):
-                # Keeps the losses of the single outputs in the logs, as Keras does.
-                self.compute_loss(x, y, y_pred, sample_weight, training=True)
-            return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
-        losses, y_pred = self._private.update(per_example, x, mask)
+        value, y_pred = self._ordinary_update(per_example)
+        size = ops.shape(tree.flatten(x)[0])[0]
+        self._update_loss_metric(value, size)
+        if tree.is_nested(y_pred):
+            # Keeps the losses of the single outputs in the logs, as Keras does.
+            self.compute_loss(x, y, y_pred, sample_weight, training=True)
+        return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+
+    def record(self, batch, mask, losses, y_pred):
+        """Updates the metrics with a private batch or a part of one; padding counts as nothing.
+
+        Args:
+            batch: (x, y, sample_weight), each nested or None.
+            mask: (batch,) bool, false for padding; None if nothing is padded.
+            losses: The loss of each example, shape (batch,).
+            y_pred: Nested predictions.
+        """
+        x, y, sample_weight = batch
         self._update_loss_metric(losses, mask)
-        for name, values in loss.by_output(y, y_pred, sample_weight).items():
+        by_output = self.per_example_loss.by_output(y, y_pred, sample_weight)
+        for name, values in by_output.items():
             self._update_loss_metric(values, mask, f"{name}_loss")
         weights = mask if not self._metrics_are_weighted else sample_weight
         if self._metrics_are_weighted and mask is not None:
@@ -278,7 +294,7 @@ class SecureModel(keras.Model):
             weights = factor
             if sample_weight is not None:
                 weights = tree.map_structure(lambda w: _times(w, factor), sample_weight)
-        return self.compute_metrics(x, y, y_pred, sample_weight=weights)
+        self.compute_metrics(x, y, y_pred, sample_weight=weights)
 
     def test_step(self, data):
         """One evaluation step, with the compiled loss on the inputs as they are."""

@@ -242,13 +242,12 @@ def _hidden_weights():
 def _realised_batch_size():
     update = PrivateTraining.update
 
-    def wrong(self, per_example, x, mask):
+    def wrong(self, batch, mask):
         divisor = self.secure.optimizer._divisor.value
         promised = ops.copy(ops.convert_to_tensor(divisor))
         divisor.assign(ops.maximum(ops.sum(ops.cast(mask, "float32")), 1.0))
-        result = update(self, per_example, x, mask)
+        update(self, batch, mask)
         divisor.assign(promised)
-        return result
 
     return mock.patch.object(PrivateTraining, "update", wrong)
 
@@ -257,10 +256,10 @@ def _realised_batch_size():
 def _empty_batches_skipped():
     update = PrivateTraining.update
 
-    def wrong(self, per_example, x, mask):
+    def wrong(self, batch, mask):
         if mask is not None and not bool(np.any(np.asarray(mask))):
-            return per_example()
-        return update(self, per_example, x, mask)
+            return
+        update(self, batch, mask)
 
     return mock.patch.object(PrivateTraining, "update", wrong)
 
