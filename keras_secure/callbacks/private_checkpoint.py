@@ -95,20 +95,20 @@ class PrivateCheckpoint(keras.callbacks.Callback):
         if self.save_freq == "epoch":
             return
         if self.model.optimizer.executed_steps - self._saved_at >= self.save_freq:
-            self._save()
+            # After an epoch's last batch a resumed fit goes on with the next epoch.
+            self._save(self._epoch + (batch + 1 == self.params.get("steps")))
 
     def on_epoch_end(self, epoch, logs=None):
         """Saves after every epoch."""
-        self._epoch = epoch + 1
         if self.save_freq == "epoch":
-            self._save()
+            self._save(epoch + 1)
 
     def on_train_end(self, logs=None):
         """Removes the checkpoints of a fit that has ended in order, the newest last."""
         if self.delete_checkpoint:
             self._remove(self.checkpoints())
 
-    def _save(self):
+    def _save(self, next_epoch):
         steps = self.model.optimizer.executed_steps
         self._saved_at = steps
         path = self.directory / f"{_PREFIX}{steps:012d}"
@@ -119,7 +119,7 @@ class PrivateCheckpoint(keras.callbacks.Callback):
         staging.mkdir()
         self.model.save_weights(staging / _WEIGHTS)
         _sync_file(staging / _WEIGHTS)
-        progress = {"epoch": self._epoch, "steps": steps}
+        progress = {"epoch": next_epoch, "steps": steps}
         write_new(staging / _PROGRESS, json.dumps(progress).encode())
         write_manifest(staging)
         sync_folder(staging)
