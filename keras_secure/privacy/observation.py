@@ -11,18 +11,30 @@ import keras
 from keras import ops, tree
 
 from keras_secure import backend
+from keras_secure.privacy.per_example_run import Frame, run_by_example
+from keras_secure.privacy.replacement import replaced
+from keras_secure.privacy.rules import rule_for
 
-_ABSENT = object()
-# Spreads per-example seeds; odd, so that multiplication permutes the 32-bit integers.
-_SEED_STRIDE = 2654435761
+# Rules that take a further axis for more positions.
+_POINTWISE = (keras.layers.Dense, keras.layers.Embedding)
 
 
 class UnobservableLayerError(Exception):
-    """A layer was used where its pre-activation cannot be seen; one of its parents can be."""
+    """A layer was used where its pre-activation cannot be seen.
 
-    def __init__(self, layer, reason):
+    Attributes:
+        layer: The layer.
+        is_by_example: Whether the layer around it ran example by example, where batch axes play no
+            part any more.
+    """
+
+    def __init__(self, layer, reason, is_by_example=False):
         super().__init__(f"{layer.name}: {reason}")
-        self.layer, self.reason = layer, reason
+        self.layer, self.is_by_example = layer, is_by_example
+
+
+class NewProbesError(Exception):
+    """The shapes of what is watched example by example are known now: run once more."""
 
 
 class Observation:
@@ -30,139 +42,169 @@ class Observation:
 
     Args:
         ruled: Layers whose calls are recorded.
-        unruled: Layers run with one copy of their weights per example, so that the gradients of
-            these copies are the per-example gradients. Exact for any layer, dropout included.
+        mapped: Pairs (layer, variables): layers that run example by example, with one copy of these
+            variables for each, so that the gradients of the copies are the per-example gradients.
+            Exact for any layer, dropout included. Layers with rules in it are recorded there.
         batch_size: Examples in the batch: an int, or an int tensor when it is not static.
+        shapes: Dict that keeps the shapes of what is watched inside mapped layers from one
+            observation to the next.
+
+    Attributes:
+        probes: Zeros that are added to what is watched inside mapped layers.
     """
 
-    def __init__(self, ruled, unruled, batch_size):
-        self.ruled, self.unruled, self.batch_size = ruled, unruled, batch_size
+    def __init__(self, ruled, mapped, batch_size, shapes):
+        self.ruled, self.mapped, self.batch_size = ruled, mapped, batch_size
         self.calls: dict[int, list] = {id(layer): [] for layer in ruled}
         self.copies = {}
-        self._unobservable = None
+        self.probes = {
+            key: [ops.zeros((batch_size, *shape), "float32") for shape in sizes]
+            for key, sizes in shapes.items()
+        }
+        self._shapes, self._numbers = shapes, {}
+        self._frame: Frame | None = None
+        self._failure: Exception | None = None
 
     @contextlib.contextmanager
     def watching(self):
         """Routes the observed layers through the recorders."""
-        for layer in self.unruled:
-            for variable in layer.trainable_variables:
-                if id(variable) not in self.copies:
-                    shape = (self.batch_size, *variable.shape)
-                    copy = ops.broadcast_to(ops.convert_to_tensor(variable)[None], shape)
-                    self.copies[id(variable)] = copy
+        for variable in (v for _, variables in self.mapped for v in variables):
+            if id(variable) not in self.copies:
+                shape = (self.batch_size, *variable.shape)
+                copy = ops.broadcast_to(ops.convert_to_tensor(variable)[None], shape)
+                self.copies[id(variable)] = copy
         with contextlib.ExitStack() as stack:
             for layer in self.ruled:
-                stack.enter_context(_replaced(layer, "call", self._recorder(layer)))
-            for layer in self.unruled:
-                stack.enter_context(_replaced(layer, "call", self._copier(layer)))
+                stack.enter_context(replaced(layer, "call", self._recorder(layer)))
+            for layer, variables in self.mapped:
+                stack.enter_context(replaced(layer, "call", self._mapper(layer, variables)))
             yield
         # Raised here and not inside the layer, where Keras would wrap it.
-        if self._unobservable is not None:
-            raise self._unobservable
+        if self._failure is not None:
+            raise self._failure
 
     def sources(self):
-        """The tensors whose gradients are wanted: recorded outputs, then copies of weights."""
-        outputs = [output for calls in self.calls.values() for _, output in calls]
-        return outputs + list(self.copies.values())
+        """The tensors whose gradients are wanted: what was watched, then copies of weights."""
+        watched = [watched for calls in self.calls.values() for _, watched, _ in calls]
+        return watched + list(self.copies.values())
 
     def split(self, gradients):
         """Undoes `sources`: per layer id its (inputs, gradient) pairs, per variable id a tensor."""
         remaining = iter(gradients)
         records = {
-            key: [(inputs, next(remaining)) for inputs, _ in calls]
+            key: [
+                pair
+                for inputs, _, axes in calls
+                if (gradient := next(remaining)) is not None
+                for pair in _without_inner_axis(inputs, gradient, axes)
+            ]
             for key, calls in self.calls.items()
         }
         return records, {key: next(remaining) for key in self.copies}
 
     def _recorder(self, layer):
-        call = layer.call
+        call, observe = layer.call, rule_for(layer).observe or see_preactivation
+        variables = {id(variable) for variable in layer.trainable_variables}
 
-        def recorded(inputs, *args, **kwargs):
-            seen = []
-            activation = getattr(layer, "activation", None)
-            if activation is None:
-                result = call(inputs, *args, **kwargs)
-                seen.append(result)
+        def recorded(*args, **kwargs):
+            frame, watched = self._frame, []
+            if frame is not None and variables & frame.copied:
+                return call(*args, **kwargs)
+
+            def watch(tensor):
+                tensor = tensor if frame is None else frame.probed(tensor)
+                watched.append(tensor)
+                return tensor
+
+            outputs, inputs = observe(layer, call, watch, *args, **kwargs)
+            reason = self._reason_against(inputs, watched)
+            if reason is not None:
+                error = UnobservableLayerError(layer, reason, is_by_example=frame is not None)
+                self._failure = self._failure or error
+            elif frame is not None:
+                frame.seen += [(layer, entry) for entry in inputs]
             else:
-
-                def see(preactivation):
-                    seen.append(preactivation)
-                    return activation(preactivation)
-
-                with _replaced(layer, "activation", see):
-                    result = call(inputs, *args, **kwargs)
-            problem = self._problem(inputs, seen)
-            if problem is None:
-                self.calls[id(layer)].append((inputs, seen[0]))
-            else:
-                self._unobservable = UnobservableLayerError(layer, problem)
-            return result
+                pairs = zip(inputs, watched, strict=True)
+                self.calls[id(layer)] += [(entry, tensor, None) for entry, tensor in pairs]
+            return outputs
 
         return recorded
 
-    def _problem(self, inputs, seen):
-        if len(seen) != 1:
+    def _reason_against(self, inputs, watched):
+        if len(inputs) != len(watched):
             return "its activation ran other than once"
-        if not backend.is_outer_tensor(seen[0]):
-            return "it runs inside a loop or branch"
-        for tensor in (inputs, seen[0]):
-            if isinstance(self.batch_size, int) and tensor.shape[0] not in (None, self.batch_size):
-                return f"its leading axis has {tensor.shape[0]}, not {self.batch_size}, entries"
+        for entry, tensor in zip(inputs, watched, strict=True):
+            if not backend.is_outer_tensor(tensor):
+                return "it runs inside a loop or branch"
+            if self._frame is not None and None in tensor.shape:
+                return "its shape is not static"
+            wanted = self.batch_size if self._frame is None else tensor.shape[0]
+            for leaf in tree.flatten((entry, tensor)):
+                if isinstance(wanted, int) and leaf.shape[0] not in (None, wanted):
+                    return f"its leading axis has {leaf.shape[0]}, not {wanted}, entries"
         return None
 
-    def _copier(self, layer):
+    def _mapper(self, layer, variables):
         call = layer.call
-        variables = layer.trainable_variables
-        seeds = [v for v in layer.variables if v.name == "seed_generator_state"]
 
-        def copied(*args, **kwargs):
-            flat = tree.flatten((args, kwargs))
-            batched = [i for i, leaf in enumerate(flat) if self._is_batched(leaf)]
-            streams = [self._streams(seed) for seed in seeds]
-
-            def one(elements):
-                inputs, weights, states = elements
-                leaves = list(flat)
-                for position, value in zip(batched, inputs, strict=True):
-                    leaves[position] = value[None]
-                example_args, example_kwargs = tree.pack_sequence_as((args, kwargs), leaves)
-                mapping = [*zip(variables, weights, strict=True), *zip(seeds, states, strict=True)]
-                with keras.StatelessScope(state_mapping=mapping) as scope:
-                    output = call(*example_args, **example_kwargs)
-                advanced = [scope.get_current_value(seed) for seed in seeds]
-                return tree.map_structure(lambda leaf: leaf[0], output), advanced
-
+        def mapped(*args, **kwargs):
+            if self._frame is not None:
+                # The layer around runs by example already, and holds copies for this one.
+                return call(*args, **kwargs)
+            key = (id(layer), self._numbers.setdefault(id(layer), 0))
+            self._numbers[id(layer)] += 1
+            shapes, probes = self._shapes.get(key, []), self.probes.get(key, [])
+            flat = [leaf for leaf in tree.flatten((args, kwargs)) if ops.is_tensor(leaf)]
+            batch = flat[0].shape[0] if flat and len(flat[0].shape) else 0
+            if isinstance(self.batch_size, int) and batch not in (None, self.batch_size):
+                reason = f"its leading axis has {batch}, not {self.batch_size}, entries"
+                self._failure = self._failure or UnobservableLayerError(layer, reason)
+                return call(*args, **kwargs)
             copies = [self.copies[id(variable)] for variable in variables]
-            outputs, advanced = backend.per_example_map(
-                one, ([flat[i] for i in batched], copies, streams)
+            outputs, frame = run_by_example(
+                self, layer, call, args, kwargs, variables, copies, probes
             )
-            for seed, state in zip(seeds, advanced, strict=True):
-                seed.assign(ops.stack([ops.convert_to_tensor(seed)[0], state[0, 1]]))
+            if self._failure is None:
+                if frame.shapes != shapes:
+                    self._shapes[key] = frame.shapes
+                    self._failure = NewProbesError()
+                else:
+                    for (inner, entry), probe, shape in zip(
+                        frame.seen, probes, shapes, strict=True
+                    ):
+                        self.calls[id(inner)].append((entry, probe, (inner, shape[0])))
             return outputs
 
-        return copied
+        return mapped
 
-    def _streams(self, seed):
-        """One seed state per example, so that every example draws from a stream of its own."""
-        numbers = ops.cast(ops.arange(self.batch_size, dtype="int32"), seed.dtype)
-        spread = ops.stack([numbers * _SEED_STRIDE, ops.zeros_like(numbers)], axis=1)
-        return ops.convert_to_tensor(seed)[None] + spread
-
-    def _is_batched(self, leaf):
-        if not keras.ops.is_tensor(leaf) or len(leaf.shape) == 0:
-            return False
-        return not isinstance(self.batch_size, int) or leaf.shape[0] in (None, self.batch_size)
+    @contextlib.contextmanager
+    def by_example(self, frame):
+        """Records into `frame` what runs for one example alone."""
+        self._frame = frame
+        try:
+            yield
+        finally:
+            self._frame = None
 
 
-@contextlib.contextmanager
-def _replaced(layer, name, value):
-    # `object.__setattr__` keeps the replacement out of Keras' and TensorFlow's tracking.
-    previous = layer.__dict__.get(name, _ABSENT)
-    object.__setattr__(layer, name, value)
-    try:
-        yield
-    finally:
-        if previous is _ABSENT:
-            object.__delattr__(layer, name)
-        else:
-            object.__setattr__(layer, name, previous)
+def see_preactivation(layer, call, watch, *args, **kwargs):
+    """The usual observer: what the layer's `activation` is given, or else its output."""
+    inputs = args[0] if args else next(iter(kwargs.values()))
+    activation = getattr(layer, "activation", None)
+    if activation is None:
+        return watch(call(*args, **kwargs)), [inputs]
+    with replaced(layer, "activation", lambda preactivation: activation(watch(preactivation))):
+        return call(*args, **kwargs), [inputs]
+
+
+def _without_inner_axis(inputs, gradient, axes):
+    """Pairs without the axis that led inside a mapped layer, where the batch was one example."""
+    if axes is None:
+        return [(inputs, gradient)]
+    layer, size = axes
+    if size > 1 and isinstance(layer, _POINTWISE):
+        return [(inputs, gradient)]
+    # Other entries of that axis are further calls for the same example.
+    return [
+        tree.map_structure(lambda leaf, i=i: leaf[:, i], (inputs, gradient)) for i in range(size)
+    ]

@@ -4,28 +4,27 @@ No weight gradient is formed that is thrown away: the backward pass goes to the 
 each layer's rule turns them into contributions (book-keeping; Bu et al. 2022, arXiv 2210.00038).
 """
 
-import warnings
-
-import keras
-from keras import ops
+from keras import backend as keras_backend
+from keras import ops, tree
 
 from keras_secure import backend
-from keras_secure.errors import FallbackWarning, PrivacyError
+from keras_secure.errors import PrivacyError
 from keras_secure.privacy.contributions import Materialized
-from keras_secure.privacy.observation import Observation, UnobservableLayerError
+from keras_secure.privacy.observation import NewProbesError, Observation, UnobservableLayerError
+from keras_secure.privacy.rule_plan import RulePlan
 from keras_secure.privacy.rules import rule_for
+from keras_secure.privacy.tied import joined
 
 # By how much sums in half precision may differ with the order of their terms.
 _ROUNDING = {"float16": 1e-2, "bfloat16": 1e-1}
-# Layers that run their parts in a loop of their own: handled as one unit.
-_UNITS = (keras.layers.RNN, keras.layers.TimeDistributed, keras.layers.Bidirectional)
 
 
 class PerExampleGradients:
     """Forms per-example gradients of one model.
 
-    Which layers have a rule is decided once; the others run with one copy of their weights per
-    example, which is exact, slower, and announced by a `FallbackWarning`.
+    Which layers have a rule is decided once. Variables that no rule covers have one copy for each
+    example, which is exact, slower, and announced by a `FallbackWarning`. The gradients of a
+    variable that several layers use are joined with exact cross terms.
 
     Args:
         model: A built Keras model.
@@ -33,8 +32,13 @@ class PerExampleGradients:
 
     def __init__(self, model):
         self.model = model
-        self._as_units: set[int] = set()
-        self._announced: set[int] = set()
+        self._plan = RulePlan(model)
+        self._shapes: dict = {}
+
+    def layers(self):
+        """Returns the layers with a rule, and the layers that run by example with copies."""
+        ruled, mapped = self._plan.layers()
+        return ruled, [layer for layer, variables in mapped if variables]
 
     def differentiate(
         self, per_example_losses, batch_size, mask=None, loss_scale=1.0, with_ordinary=False
@@ -54,8 +58,9 @@ class PerExampleGradients:
         """
         variables = self.model.trainable_variables
         while True:
-            ruled, unruled = self.layers()
-            observation = Observation(ruled, unruled, batch_size)
+            ruled, mapped = self._plan.layers()
+            observation = Observation(ruled, mapped, batch_size, self._shapes)
+            probes = [probe for own in observation.probes.values() for probe in own]
 
             def objective(observation=observation):
                 with observation.watching():
@@ -67,27 +72,25 @@ class PerExampleGradients:
                 return [*observation.sources(), *(variables if with_ordinary else [])]
 
             try:
-                _, (losses, aux), found = backend.gradients(objective, sources, dense=True)
+                _, (losses, aux), found = backend.gradients(
+                    objective, sources, dense=True, constants=probes
+                )
                 break
             except UnobservableLayerError as error:
-                self._as_units.add(id(self._parent_of(error.layer)))
+                if error.is_by_example:
+                    self._plan.copy(error.layer.trainable_variables)
+                else:
+                    self._plan.hand_over(error.layer)
+            except NewProbesError:
+                continue
         found = [None if g is None else ops.cast(g, "float32") / loss_scale for g in found]
         observed = len(observation.sources())
         records, copies = observation.split(found[:observed])
-        contributions = {}
-        for layer in ruled:
-            calls = [(_float32(x), dz) for x, dz in records[id(layer)] if dz is not None]
-            if calls:
-                rule = rule_for(layer)
-                contributions.update({id(v): c for v, c in rule(layer, calls)})
-        for key, gradient in copies.items():
-            if gradient is not None:
-                contributions[key] = Materialized(gradient)
         ordinary = [
             ops.zeros(v.shape, "float32") if g is None else g
             for v, g in zip(variables, found[observed:], strict=False)
         ]
-        return contributions, losses, aux, ordinary
+        return _contributions(ruled, records, copies), losses, aux, ordinary
 
     def weighted_sums(self, contributions, weights):
         """Returns, for each trainable variable, the sum of its gradients times (batch,) weights."""
@@ -102,9 +105,9 @@ class PerExampleGradients:
         """Checks on one batch that the rules account for every use of every weight.
 
         A weight used behind its layer's back, as in `ops.matmul(x, layer.kernel)`, is seen by no
-        rule. Where the unclipped per-example gradients do not add up to the ordinary gradient, the
-        layer around takes the exact fallback. The default tolerance follows the precision of the
-        model's arithmetic.
+        rule. Where the unclipped per-example gradients do not add up to the ordinary gradient, that
+        weight takes the exact fallback in the layer around. The default tolerance follows the
+        precision of the model's arithmetic.
 
         Raises:
             PrivacyError: if even the fallback for the whole model does not add up.
@@ -127,79 +130,37 @@ class PerExampleGradients:
             ]
             if not wrong:
                 return
-            if id(self.model) in self._as_units:
-                raise PrivacyError(
-                    f"The per-example gradients of {wrong[0].path!r} do not add up to its "
-                    "gradient, so clipping would not bound it. Express its use through Keras "
-                    "layers, or freeze it."
-                )
-            ruled, unruled = self.layers()
-            keys = {id(variable) for variable in wrong}
-            for layer in ruled + unruled:
-                if keys & {id(variable) for variable in layer.trainable_variables}:
-                    self._as_units.add(id(self._parent_of(layer)))
-
-    def layers(self):
-        """Returns the layers with a rule and the layers that take the fallback."""
-        ruled, unruled, seen = [], [], set()
-
-        def visit(layer):
-            if id(layer) in seen or not layer.trainable_variables:
-                return
-            seen.add(id(layer))
-            parts = _parts(layer)
-            inherited = {id(v) for part in parts for v in part.trainable_variables}
-            own = [v for v in layer.trainable_variables if id(v) not in inherited]
-            forced = id(layer) in self._as_units or isinstance(layer, _UNITS)
-            if not forced and rule_for(layer) is not None and not inherited:
-                ruled.append(layer)
-            elif forced or own or not parts:
-                unruled.append(layer)
-            else:
-                for part in parts:
-                    visit(part)
-
-        visit(self.model)
-        # A variable used by two layers needs one gradient: both give up their rules.
-        owners: dict[int, int] = {}
-        for layer in ruled + unruled:
-            for variable in layer.trainable_variables:
-                owners[id(variable)] = owners.get(id(variable), 0) + 1
-        tied = [x for x in ruled if any(owners[id(v)] > 1 for v in x.trainable_variables)]
-        ruled = [layer for layer in ruled if layer not in tied]
-        unruled += tied
-        self._announce(unruled)
-        return ruled, unruled
-
-    def _announce(self, layers):
-        fresh = [layer for layer in layers if id(layer) not in self._announced]
-        self._announced.update(id(layer) for layer in fresh)
-        if fresh:
-            named = ", ".join(f"{layer.name} ({type(layer).__name__})" for layer in fresh)
-            warnings.warn(
-                f"No per-example gradient rule covers {named}. Clipping stays exact, but runs "
-                "these layers with one copy of their weights per example, which is slower. "
-                "Register a rule with keras_secure.privacy.register_rule to make it fast.",
-                FallbackWarning,
-                stacklevel=3,
-            )
-
-    def _parent_of(self, layer):
-        def search(node):
-            for part in _parts(node):
-                if part is layer:
-                    return node
-                if (found := search(part)) is not None:
-                    return found
-            return None
-
-        if id(layer) in self._as_units or layer is self.model:
-            raise RuntimeError(f"No layer around {layer.name!r} can be observed.")
-        return search(self.model) or self.model
+            for variable in wrong:
+                if not self._plan.capture(variable):
+                    raise PrivacyError(
+                        f"The per-example gradients of {variable.path!r} do not add up to its "
+                        "gradient, so clipping would not bound it. Express its use through Keras "
+                        "layers, or freeze it."
+                    )
 
 
-def _parts(layer):
-    return list(layer._flatten_layers(include_self=False, recursive=False))
+def _contributions(ruled, records, copies):
+    """From variable ids to what layers and copies contribute, joined where there is more."""
+    found: dict[int, list] = {}
+    for layer in ruled:
+        if calls := records[id(layer)]:
+            calls = [(tree.map_structure(_float32, inputs), dz) for inputs, dz in calls]
+            for variable, contribution in rule_for(layer)(layer, calls):
+                found.setdefault(id(variable), []).append((layer, contribution))
+    contributions = {
+        key: joined([part for _, part in parts], _are_alike([layer for layer, _ in parts]))
+        for key, parts in found.items()
+    }
+    for key, gradient in copies.items():
+        if gradient is not None:
+            contributions[key] = Materialized(gradient)
+    return contributions
+
+
+def _are_alike(layers):
+    """Whether the layers' gradients are laid out alike: of one Keras class, with one equation."""
+    kinds = {(type(layer), getattr(layer, "equation", None)) for layer in layers}
+    return len(kinds) == 1 and type(layers[0]).__module__.startswith("keras.")
 
 
 def _largest(tensor):
@@ -208,5 +169,5 @@ def _largest(tensor):
 
 def _float32(inputs):
     # Token ids stay integers; everything else is summed in float32.
-    floating = keras.backend.is_float_dtype(keras.backend.standardize_dtype(inputs.dtype))
+    floating = keras_backend.is_float_dtype(keras_backend.standardize_dtype(inputs.dtype))
     return ops.cast(inputs, "float32") if floating else inputs

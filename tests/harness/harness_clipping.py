@@ -1,11 +1,35 @@
 """The slow truth about clipped sums: every example's gradient alone, in float64 where it counts."""
 
+import warnings
+
 import keras
 import numpy as np
 import tensorflow as tf
 from keras import tree
 
+from keras_secure.errors import FallbackWarning
 from keras_secure.privacy import PerExampleClipping
+
+SIZE = 5
+
+
+def normal(*shape, seed=0):
+    """Standard normal float32 values."""
+    return np.random.default_rng(seed).normal(size=shape).astype("float32")
+
+
+def sequential(shape, *parts, dtype=None):
+    """A Sequential model of inputs of this shape."""
+    return keras.Sequential([keras.Input(shape, dtype=dtype), *parts])
+
+
+def randomized(model, seed=5):
+    """Gives every weight random values, so that zeros of an initializer hide nothing."""
+    random = np.random.default_rng(seed)
+    for variable in model.variables:
+        if keras.backend.is_float_dtype(variable.dtype):
+            variable.assign(random.normal(size=variable.shape, scale=0.5))
+    return model
 
 
 def seed_states(model):
@@ -127,3 +151,38 @@ def squared_error(y, outputs):
         axes = tuple(range(1, len(output.shape)))
         total = total + keras.ops.sum(keras.ops.square(output - target), axis=axes)
     return total
+
+
+def check(model, x=None, *, training=False, fallback=(), weights=None, **options):
+    """Asserts exactness on random targets, and which layers take the announced fallback.
+
+    Args:
+        model: A built model.
+        x: Inputs of `SIZE` examples; None draws them.
+        training: Whether the model runs as in training.
+        fallback: The classes of the layers that run with copies of their weights.
+        weights: Optional sample weights, shape (SIZE,).
+        **options: For `assert_exact`.
+
+    Returns:
+        The largest relative error found.
+    """
+    x = normal(SIZE, *model.input_shape[1:]) if x is None else x
+    outputs = model(x, training=False)
+    y = tree.map_structure(lambda o: normal(*o.shape, seed=1), outputs)
+
+    def losses():
+        values = squared_error(y, model(x, training=training))
+        return values if weights is None else values * weights
+
+    engine = PerExampleClipping(model)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        error = assert_exact(model, losses, SIZE, engine=engine, **options)
+    found = {type(layer) for layer in engine.gradients.layers()[1]}
+    assert found == set(fallback), f"the fallback was taken by {found}"
+    announced = [str(w.message) for w in caught if issubclass(w.category, FallbackWarning)]
+    assert bool(announced) == bool(fallback)
+    assert all("one copy of their weights" in message for message in announced)
+    assert len(set(announced)) == len(announced), "announced more than once"
+    return error

@@ -3,9 +3,11 @@
 import tensorflow as tf
 
 
-def gradients(function, sources, dense=False):
+def gradients(function, sources, dense=False, constants=()):
     """See `contract.Backend.gradients`."""
     with tf.GradientTape() as tape:
+        for constant in constants:
+            tape.watch(constant)
         value, aux = function()
     wanted = [getattr(source, "value", source) for source in sources()]
     found = tape.gradient(value, wanted)

@@ -50,15 +50,16 @@ def dense(layer, calls):
     return found
 
 
-def _has_known_axes(layer):
-    if not is_plain(layer):
-        return False
-    inputs, kernel, output = _letters(layer.equation, 26)
-    # The leading axis is the batch, and each kernel axis meets the input or the output.
+def has_known_axes(equation):
+    """Whether the leading axis is the batch, and each kernel axis meets the input or the output."""
+    inputs, kernel, output = _letters(equation, 26)
     return inputs[:1] == output[:1] not in kernel and set(kernel) <= set(inputs) | set(output)
 
 
-@register_rule(keras.layers.EinsumDense, covers=_has_known_axes)
+@register_rule(
+    keras.layers.EinsumDense,
+    covers=lambda layer: is_plain(layer) and has_known_axes(layer.equation),
+)
 def einsum_dense(layer, calls):
     """EinsumDense: the axes of the equation sorted into positions, groups, inputs and outputs."""
     found = []

@@ -11,7 +11,6 @@ from keras_secure.privacy.rules.registry import register_rule
     keras.layers.LayerNormalization,
     keras.layers.GroupNormalization,
     keras.layers.RMSNormalization,
-    covers=lambda layer: not getattr(layer, "rms_scaling", False),
 )
 def normalization(layer, calls):
     """Scale and offset: the gradient against the normalized input, and the gradient itself."""

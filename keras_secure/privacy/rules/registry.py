@@ -1,12 +1,33 @@
 """Which rule serves which layer."""
 
 from collections.abc import Callable
-from typing import Any
-
-_RULES: dict[Any, tuple[Callable, Callable[[Any], bool]]] = {}
+from typing import Any, NamedTuple
 
 
-def register_rule(*layer_classes, covers=None):
+class Rule(NamedTuple):
+    """How the per-example gradients of a kind of layer are formed.
+
+    Attributes:
+        function: Maps (layer, calls) to a list of (variable, contribution).
+        covers: Whether the rule serves a given layer of its class.
+        observe: Runs the layer and says what to record of it; None for the usual observer.
+        parts: Whether the rule accounts for the weights of the layer's inner layers, too.
+    """
+
+    function: Callable
+    covers: Callable[[Any], bool]
+    observe: Callable | None
+    parts: bool
+
+    def __call__(self, layer, calls):
+        """Returns what `function` does."""
+        return self.function(layer, calls)
+
+
+_RULES: dict[Any, list[Rule]] = {}
+
+
+def register_rule(*layer_classes, covers=None, observe=None, parts=False):
     """Registers a function as the clipping rule of layer classes.
 
     The function receives `(layer, calls)`, where `calls` lists, for each use of the layer in the
@@ -18,7 +39,15 @@ def register_rule(*layer_classes, covers=None):
     Args:
         *layer_classes: Keras layer classes with the same forward pass. A subclass is served too,
             unless it overrides `call`.
-        covers: Optional predicate on a layer; where it is false the exact fallback is used.
+        covers: Optional predicate on a layer; where it is false an earlier rule of the class is
+            asked, and last the exact fallback is used.
+        observe: Optional function `(layer, call, watch, *args, **kwargs)` for layers whose weights
+            do not all act right before the `activation`. It runs the layer, through `call` or by
+            the same arithmetic, replaces tensors z of its choice by `watch(z)`, and returns
+            (outputs, inputs) with one entry of nested tensors for each watched tensor. The rule
+            then receives pairs (entry, gradient by the watched tensor).
+        parts: Whether the rule also returns the variables of the layer's inner layers; by default
+            these are served by rules of their own.
 
     Returns:
         A decorator that returns the function unchanged.
@@ -37,20 +66,22 @@ def register_rule(*layer_classes, covers=None):
     ...     return [(layer.scale, Materialized(sum(x * dz for x, dz in calls)))]
     """
 
-    def register(rule):
+    def register(function):
+        rule = Rule(function, covers or (lambda layer: True), observe, parts)
         for layer_class in layer_classes:
-            _RULES[layer_class] = (rule, covers or (lambda layer: True))
-        return rule
+            _RULES.setdefault(layer_class, []).insert(0, rule)
+        return function
 
     return register
 
 
 def rule_for(layer):
-    """Returns the rule that serves `layer`, or None."""
+    """Returns the `Rule` that serves `layer`, or None."""
     layer_classes: tuple[Any, ...] = type(layer).__mro__
     for layer_class in layer_classes:
         if layer_class in _RULES:
-            rule, covers = _RULES[layer_class]
-            same_forward = type(layer).call is layer_class.call
-            return rule if same_forward and covers(layer) else None
+            if type(layer).call is not layer_class.call:
+                return None
+            covering = (rule for rule in _RULES[layer_class] if rule.covers(layer))
+            return next(covering, None)
     return None
