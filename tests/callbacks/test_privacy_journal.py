@@ -221,8 +221,8 @@ def test_journals_that_do_not_fit_are_refused(tmp_path):
     fit(secure)
     with pytest.raises(PrivacyError, match="or steps were taken without it"):
         fit(secure, PrivacyJournal(tmp_path / "third"))
+    (tmp_path / "older").write_bytes(lines[0] + lines[2])
     with pytest.raises(PrivacyError, match="line 2"):
-        (tmp_path / "older").write_bytes(lines[0] + lines[2])
         fit(private(), PrivacyJournal(tmp_path / "older"))
 
 
