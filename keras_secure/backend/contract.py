@@ -31,6 +31,13 @@ class Backend(Protocol):
         """Traces `function` into one graph per input signature (not traceable)."""
 
     @staticmethod
+    def example_reader(dataset: Any) -> tuple[int, Callable[[int], Any]]:
+        """The length of a data set of single examples, and a function that reads one by its number.
+
+        Not traceable. Raises `InputError` if the data set gives no random access.
+        """
+
+    @staticmethod
     def extract_windows(
         inputs: Any,
         window: Sequence[int],

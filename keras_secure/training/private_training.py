@@ -7,9 +7,11 @@ from keras import ops, tree
 from keras_secure import backend
 from keras_secure.errors import BudgetExhaustedError, PrivacyError
 from keras_secure.objectives import Standard
-from keras_secure.privacy import PerExampleClipping, UnstatedSampling, check_model
+from keras_secure.privacy import PerExampleClipping, check_model
+from keras_secure.privacy.microbatches import sum_of_microbatches
 from keras_secure.training.loss_check import check_loss, check_objective
-from keras_secure.training.private_data import first_examples
+from keras_secure.training.pass_positions import PassPositions
+from keras_secure.training.private_data import first_examples, stated_sampling
 
 # Keeps small float16 gradients from vanishing. Per-example losses are not divided by the batch
 # size, so less is needed than for ordinary training; it is undone before the norms are taken.
@@ -28,33 +30,71 @@ class PrivateTraining:
         self.clipping = PerExampleClipping(secure.model)
         self._is_checked = False
 
-    def begin_arrays(self, data, batch_size, steps):
-        """Checks the model, opens a phase, and returns the stream of batches drawn from arrays."""
-        batches = data.batches(batch_size, self.secure.optimizer.seed)
-        parts = data.parts
-        self._prepare(parts["x"], parts.get("y"), parts.get("sample_weight"))
-        divisor = self.secure.optimizer.expected_batch_size or batch_size
-        self.secure.optimizer.begin_phase(batches.sampling, divisor)
+    def begin_sampled(self, data, batch_size, steps, epochs=1, shuffle=True):
+        """Checks the model, opens a phase, and draws batches from `data`.
+
+        Args:
+            data: The `PrivateExamples`.
+            batch_size: Mean size of a batch.
+            steps: Steps of an epoch.
+            epochs: Number of epochs.
+            shuffle: Whether deterministic passes go through the data in a random order.
+
+        Returns:
+            (stream of batches, list of callbacks that fit needs for it).
+        """
+        optimizer = self.secure.optimizer
+        kind = getattr(optimizer.sampling, "kind", optimizer.sampling) or "poisson"
+        batches = data.batches(
+            batch_size, sampling=kind, steps=steps * epochs, shuffle=shuffle, seed=optimizer.seed
+        )
+        self._prepare(*data.first())
+        divisor = optimizer.expected_batch_size or batch_size
+
+        def begin():
+            optimizer.begin_phase(batches.sampling, divisor, planned_steps=steps * epochs)
+
+        begin()
+        pass_length = getattr(batches.sampling, "steps_per_epoch", 1)
+        positions = PassPositions(optimizer, steps, pass_length, begin)
+
+        def upcoming():
+            return batches.starting_at(positions.position)
+
         # Streams of known length, so that several steps per execution never run over the epoch.
-        return backend.batch_stream(
-            lambda: map(_with_numeric_mask, itertools.islice(batches, steps)),
-            _with_numeric_mask(next(iter(batches))),
+        stream = backend.batch_stream(
+            lambda: map(_with_numeric_mask, itertools.islice(upcoming(), steps)),
+            _with_numeric_mask(next(upcoming())),
             steps,
         )
+        return stream, [positions] if batches.sampling.counts_passes else []
 
-    def begin_unsampled(self, batch, check=False):
-        """Checks the model and opens a phase for batches that the user forms."""
+    def begin_unsampled(self, batch, data=None, epochs=1):
+        """Checks the model and opens a phase for batches that the user forms.
+
+        Args:
+            batch: The first batch, as (x, y, sample_weight).
+            data: What was given to `fit`; None for a single batch.
+            epochs: Number of epochs.
+        """
         if self.secure.optimizer.expected_batch_size is None:
             raise PrivacyError(
                 "The noisy sum must be divided by a fixed number, since the realised batch size is "
                 "private. Give DPOptimizer(expected_batch_size=...), or train on arrays with fit."
             )
-        sampling = self.secure.optimizer.sampling or UnstatedSampling()
-        current = self.secure.optimizer.ledger.current
-        if check or not self._is_checked:
+        optimizer = self.secure.optimizer
+        sampling = stated_sampling(optimizer.sampling, data)
+        current = optimizer.ledger.current
+        if data is not None or not self._is_checked:
             self._prepare(*batch)
-        if current is None or current.sampling != sampling:
-            self.secure.optimizer.begin_phase(sampling, self.secure.optimizer.expected_batch_size)
+        if current is None or current.sampling != sampling or sampling.counts_passes:
+            # With every fit a pass begins anew.
+            steps = getattr(sampling, "steps_per_epoch", None)
+            optimizer.begin_phase(
+                sampling,
+                optimizer.expected_batch_size,
+                planned_steps=None if steps is None else steps * epochs,
+            )
 
     def refuse_if_exhausted(self):
         """Raises `BudgetExhaustedError` if no step is left under the budget."""
@@ -74,36 +114,49 @@ class PrivateTraining:
                 "therefore lacks. Give fit the callback PrivacyJournal with that journal's path."
             )
 
-    def update(self, per_example, x, mask):
-        """Takes one private step.
+    def update(self, batch, mask):
+        """Takes one private step and records its losses and metrics.
 
         Args:
-            per_example: Function without arguments that runs the model and returns
-                (losses of shape (batch,), predictions).
-            x: Nested inputs of the batch.
+            batch: (x, y, sample_weight), each nested or None.
             mask: (batch,) bool, false for padding; None if nothing is padded.
-
-        Returns:
-            (losses, predictions).
         """
         if self.secure.optimizer.ledger.current is None:
             raise PrivacyError(
                 "A private step was called outside fit and train_on_batch, so its sampling is "
                 "unknown. Train with SecureModel.fit."
             )
+        optimizer = self.secure.optimizer
+        variables = self.secure.model.trainable_variables
+        clipped = sum_of_microbatches(
+            self._clipped_sum, variables, batch, mask, optimizer.microbatch_size
+        )
+        optimizer.apply_clipped(clipped, variables, self._penalty_gradients(variables))
+
+    def _clipped_sum(self, batch, mask):
+        """Attacks, differentiates and clips one part of a batch that fits into memory."""
+        secure = self.secure
+        x, y, sample_weight = batch
+        perturbed = secure.objective.perturb(secure.model, x, y, secure.per_example_loss)
+
+        def per_example():
+            return secure.objective(
+                secure.model, x, y, perturbed, secure.per_example_loss, sample_weight
+            )
+
         size = tree.flatten(x)[0].shape[0]
-        layers = self.secure.model._flatten_layers()
+        layers = secure.model._flatten_layers()
         half = any(layer.compute_dtype == "float16" for layer in layers)
         clipped, losses, y_pred = self.clipping.clipped_sum(
             per_example,
-            l2_norm_clip=self.secure.optimizer.l2_norm_clip,
+            l2_norm_clip=secure.optimizer.l2_bound,
             batch_size=ops.shape(tree.flatten(x)[0])[0] if size is None else size,
             example_mask=mask,
             loss_scale=_FLOAT16_LOSS_SCALE if half else 1.0,
+            mode=secure.optimizer.clipping,
         )
-        variables = self.secure.model.trainable_variables
-        self.secure.optimizer.apply_clipped(clipped, variables, self._penalty_gradients(variables))
-        return losses, y_pred
+        secure.record(batch, mask, losses, y_pred)
+        return clipped
 
     def _prepare(self, x, y, sample_weight):
         """Builds everything and refuses what cannot be private, on three examples."""

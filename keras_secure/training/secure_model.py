@@ -208,9 +208,10 @@ class SecureModel(keras.Model):
                 batch_size = batch_size or 32
                 steps_per_epoch = steps_per_epoch or math.ceil(data.num_examples / batch_size)
                 validation_batch_size = validation_batch_size or batch_size
-                x = self._private.begin_sampled(
+                x, needed = self._private.begin_sampled(
                     data, batch_size, steps_per_epoch, max(1, epochs - initial_epoch), shuffle
                 )
+                callbacks = _with_callbacks(callbacks, needed)
                 steps_per_epoch = None
                 y = sample_weight = class_weight = batch_size = None
             else:
@@ -359,6 +360,14 @@ class SecureModel(keras.Model):
         # Ordinary training calls the inner model only, so it alone knows whether it is built.
         if self.model.built:
             self.optimizer.build(self.model.trainable_variables)
+
+
+def _with_callbacks(callbacks, needed):
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        for callback in needed:
+            callbacks.append(callback)
+        return callbacks
+    return [*needed, *tree.flatten(callbacks or ())]
 
 
 def _times(weights, factor):

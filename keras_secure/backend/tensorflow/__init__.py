@@ -20,6 +20,7 @@ from keras_secure.backend.tensorflow.gradients import (
 )
 from keras_secure.backend.tensorflow.graph import compiled, has_accelerator, state_variable
 from keras_secure.backend.tensorflow.noise import normal
+from keras_secure.backend.tensorflow.random_access import example_reader
 from keras_secure.backend.tensorflow.windows import extract_windows
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "batch_stream",
     "check_distribution",
     "compiled",
+    "example_reader",
     "extract_windows",
     "framework_version",
     "gradients",
