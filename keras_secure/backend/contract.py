@@ -51,6 +51,13 @@ class Backend(Protocol):
         """
 
     @staticmethod
+    def first_places(ordered: Any, values: Any) -> Any:
+        """Where in each ascending row of `ordered` each of that row's `values` first stands.
+
+        Both are (batch, count) integer tensors; returns int32 of the shape of `values`.
+        """
+
+    @staticmethod
     def framework_version() -> tuple[str, str]:
         """The framework's name and version (not traceable)."""
 
@@ -59,12 +66,14 @@ class Backend(Protocol):
         function: Callable[[], tuple[Any, Any]],
         sources: Callable[[], Sequence[Any]],
         dense: bool = False,
+        constants: Sequence[Any] = (),
     ) -> tuple[Any, Any, list[Any]]:
         """Differentiates once through everything `function` computes.
 
         `function()` returns (scalar, aux); afterwards `sources()` names tensors or variables that
         took part. Returns (scalar, aux, gradients), None where a source does not matter. Gradients
-        of variables that were looked up in may be sparse, unless `dense`.
+        of variables that were looked up in may be sparse, unless `dense`. Sources that depend on no
+        variable have to be named among the `constants`.
         """
 
     @staticmethod
@@ -77,6 +86,13 @@ class Backend(Protocol):
 
         `function` maps the tensor to a scalar, or to a (scalar, aux) pair, which is then returned
         as it is. Nothing is differentiated with respect to variables.
+        """
+
+    @staticmethod
+    def is_even(tensor: Any, axis: int) -> bool:
+        """Whether the graph shows that `tensor` has the same values all along `axis`.
+
+        False where this is not known, as in eager execution.
         """
 
     @staticmethod
@@ -110,8 +126,19 @@ class Backend(Protocol):
         """
 
     @staticmethod
+    def pulled_back(function: Callable[[Any], Any], inputs: Any, gradient: Any) -> Any:
+        """The gradient by `inputs` when the gradient by `function(inputs)` is `gradient`."""
+
+    @staticmethod
     def replica_count() -> int:
         """How many replicas run the current step in parallel."""
+
+    @staticmethod
+    def row_counts(indices: Any, num_rows: int) -> Any:
+        """How often each row number occurs among each example's `indices`, (batch, positions).
+
+        Returns float32 of shape (batch, num_rows).
+        """
 
     @staticmethod
     def save_served_model(
@@ -127,6 +154,16 @@ class Backend(Protocol):
         `function` maps one tensor of that `shape` (None: any size) and `dtype` to named tensors; it
         becomes the signature `serving_default` with the input `name`. `variables` are all the Keras
         variables it reads or updates. Returns the shape and dtype of every output.
+        """
+
+    @staticmethod
+    def sequential_loop(
+        condition: Callable[..., Any], body: Callable[..., Sequence[Any]], state: Sequence[Any]
+    ) -> tuple[Any, ...]:
+        """Repeats `state = body(*state)` while `condition(*state)`, tracing the body once.
+
+        One turn ends before the next begins, so that memory holds what one turn needs. `state` is
+        a flat sequence of tensors of static shape.
         """
 
     @staticmethod

@@ -4,9 +4,12 @@ A layer rule turns what it saw in the forward and backward pass into contributio
 squared norm of every example's gradient and the sum of the gradients under per-example weights.
 """
 
+import math
 from abc import ABC, abstractmethod
 
 from keras import ops
+
+from keras_secure import backend
 
 # Squares below the smallest normal float32 count as zero. Adding it per square keeps a norm from
 # being underestimated where tiny inputs meet huge gradients.
@@ -50,8 +53,7 @@ class Materialized(Contribution):
     def squared_norms(self):
         """See `Contribution`."""
         (gradients,) = self.factors
-        flat = ops.reshape(gradients, (ops.shape(gradients)[0], -1))
-        return ops.sum(ops.square(flat), axis=-1)
+        return _squared_lengths(_flat(gradients))
 
     def weighted_sum(self, weights):
         """See `Contribution`."""
@@ -86,11 +88,14 @@ class OuterProducts(Contribution):
         axis = "it" if self.positions_last else "ti"
         positions, width_in = (inputs.shape[2 + axis.index(name)] for name in "ti")
         width_out = grads.shape[-1]
-        left = _lengths(inputs, axis=2 if self.positions_last else 3)
-        right = _lengths(grads, axis=3)
-        if positions == 1:
-            return ops.sum(left * right, axis=(1, 2))
+        if positions == inputs.shape[1] == 1:
+            # In the shape that a bias has, so that the graph computes lengths common to both once.
+            return _lengths(_flat(inputs), axis=1) * _lengths(_flat(grads), axis=1)
         if positions is not None and positions * (width_in + width_out) < width_in * width_out:
+            left = _lengths(inputs, axis=2 if self.positions_last else 3)
+            right = _lengths(grads, axis=3)
+            if positions == 1:
+                return ops.sum(left * right, axis=(1, 2))
             other = axis.replace("t", "s")
             gram = ops.einsum(f"bg{axis},bg{other}->bgts", inputs, inputs) * ops.einsum(
                 "bgto,bgso->bgts", grads, grads
@@ -98,7 +103,7 @@ class OuterProducts(Contribution):
             return _bounded_from_below(ops.sum(gram, axis=(2, 3)), left, right)
         full = ops.einsum(f"bg{axis},bgto->bgio", inputs, grads)
         self.factors, self.is_full = [full], True
-        return ops.sum(ops.square(full), axis=(1, 2, 3))
+        return _squared_lengths(_flat(full))
 
     def weighted_sum(self, weights):
         """See `Contribution`."""
@@ -108,13 +113,20 @@ class OuterProducts(Contribution):
         scaled = grads * ops.reshape(weights, (-1, 1, 1, 1))
         if self.positions_last:
             inputs = ops.transpose(inputs, (0, 1, 3, 2))
+        if inputs.shape[1] == 1:
+            left, right = (ops.reshape(f, (-1, f.shape[-1])) for f in (inputs, scaled))
+            return self.finish(ops.matmul(ops.transpose(left), right)[None])
         left, right = _rows_by_group(inputs), _rows_by_group(scaled)
         return self.finish(ops.matmul(ops.transpose(left, (0, 2, 1)), right))
 
 
+def _squared_lengths(tensor, axis=-1):
+    return ops.sum(ops.square(tensor), axis=axis)
+
+
 def _lengths(tensor, axis):
     """Squared length of each position's vector, never below the true one by underflow."""
-    return ops.sum(ops.square(tensor), axis=axis) + _TINY * tensor.shape[axis]
+    return _squared_lengths(tensor, axis) + _TINY * tensor.shape[axis]
 
 
 def _bounded_from_below(squared, inputs, grads):
@@ -134,9 +146,12 @@ def _bounded_from_below(squared, inputs, grads):
 
 def _rows_by_group(tensor):
     groups, width = tensor.shape[1], tensor.shape[-1]
-    if groups > 1:
-        tensor = ops.transpose(tensor, (1, 0, 2, 3))
-    return ops.reshape(tensor, (groups, -1, width))
+    return ops.reshape(ops.transpose(tensor, (1, 0, 2, 3)), (groups, -1, width))
+
+
+def _flat(tensor):
+    size = math.prod(tensor.shape[1:]) if None not in tensor.shape[1:] else -1
+    return ops.reshape(tensor, (ops.shape(tensor)[0], size))
 
 
 class Rows(Contribution):
@@ -150,21 +165,42 @@ class Rows(Contribution):
 
     def __init__(self, indices, grads, num_rows):
         self.indices, self.num_rows = indices, num_rows
-        # Positions that look up the same row add up in that row. Each holds its share of the sum,
-        # so that norm and sum see the same cancellation.
-        same = ops.cast(indices[:, :, None] == indices[:, None, :], "float32")
-        self.counts = ops.sum(same, axis=-1)
-        self.factors = [ops.matmul(same, grads)]
+        self.factors = [grads]
+        # Pooling spreads one gradient evenly over the positions. Counting the rows taken is then
+        # cheaper than summing gradients, where the counts take no more memory than these.
+        positions, width = grads.shape[1:]
+        fits = positions is not None and num_rows <= positions * width
+        self.counts = (
+            backend.row_counts(indices, num_rows)
+            if fits and backend.is_even(grads, axis=1)
+            else None
+        )
 
     def squared_norms(self):
         """See `Contribution`."""
-        return ops.sum(ops.sum(ops.square(self.factors[0]), axis=-1) / self.counts, axis=-1)
+        (grads,) = self.factors
+        if self.counts is not None:
+            # A row that is taken n times receives n times the gradient.
+            return _lengths(grads[:, 0], axis=1) * _squared_lengths(self.counts)
+        # Positions that take the same row add up at the first place of that row in order, so that
+        # norm and sum see the same cancellation.
+        ordered = ops.sort(self.indices, axis=1)
+        first = backend.first_places(ordered, self.indices)
+        batch, positions = ops.shape(first)[0], ops.shape(first)[1]
+        first = first + ops.arange(batch, dtype="int32")[:, None] * positions
+        summed = _summed_rows(grads, first, batch * positions)
+        self.indices = ordered
+        self.factors = [ops.reshape(summed, ops.shape(grads))]
+        return _squared_lengths(_flat(self.factors[0]))
 
     def weighted_sum(self, weights):
         """See `Contribution`."""
-        scaled = self.factors[0] * (weights[:, None] / self.counts)[:, :, None]
-        return ops.segment_sum(
-            ops.reshape(scaled, (-1, scaled.shape[-1])),
-            ops.reshape(self.indices, (-1,)),
-            num_segments=self.num_rows,
-        )
+        (grads,) = self.factors
+        if self.counts is not None:
+            return ops.matmul(ops.transpose(self.counts), grads[:, 0] * weights[:, None])
+        return _summed_rows(grads * weights[:, None, None], self.indices, self.num_rows)
+
+
+def _summed_rows(grads, indices, num_rows):
+    rows = ops.reshape(grads, (-1, grads.shape[-1]))
+    return ops.segment_sum(rows, ops.reshape(indices, (-1,)), num_segments=num_rows)

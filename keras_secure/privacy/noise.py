@@ -10,6 +10,8 @@ from keras import ops
 
 from keras_secure import backend
 
+_LINE = 16
+
 
 class NoiseSource:
     """Gaussian noise under a key that stays in this process.
@@ -55,7 +57,8 @@ class NoiseSource:
             A list of tensors.
         """
         sizes = [math.prod(shape) for shape in shapes]
-        flat = backend.normal(sum(sizes), stddev, self._key, step)
+        # A whole number of cache lines, from which TensorFlow takes parts without copying them.
+        flat = backend.normal(-(-sum(sizes) // _LINE) * _LINE, stddev, self._key, step)
         ends = list(itertools.accumulate(sizes))
         parts = [flat[end - size : end] for size, end in zip(sizes, ends, strict=True)]
         return [ops.reshape(part, shape) for part, shape in zip(parts, shapes, strict=True)]

@@ -7,6 +7,7 @@ from keras_secure.backend.tensorflow.distribution import (
     processor_replicas,
     replica_count,
 )
+from keras_secure.backend.tensorflow.evenness import is_even
 from keras_secure.backend.tensorflow.export import (
     framework_version,
     load_served_model,
@@ -17,8 +18,15 @@ from keras_secure.backend.tensorflow.gradients import (
     input_gradient,
     is_outer_tensor,
     per_example_map,
+    pulled_back,
 )
-from keras_secure.backend.tensorflow.graph import compiled, has_accelerator, state_variable
+from keras_secure.backend.tensorflow.graph import (
+    compiled,
+    has_accelerator,
+    sequential_loop,
+    state_variable,
+)
+from keras_secure.backend.tensorflow.lookups import first_places, row_counts
 from keras_secure.backend.tensorflow.noise import normal
 from keras_secure.backend.tensorflow.random_access import example_reader
 from keras_secure.backend.tensorflow.windows import extract_windows
@@ -30,16 +38,21 @@ __all__ = [
     "compiled",
     "example_reader",
     "extract_windows",
+    "first_places",
     "framework_version",
     "gradients",
     "has_accelerator",
     "input_gradient",
+    "is_even",
     "is_outer_tensor",
     "load_served_model",
     "normal",
     "per_example_map",
     "processor_replicas",
+    "pulled_back",
     "replica_count",
+    "row_counts",
     "save_served_model",
+    "sequential_loop",
     "state_variable",
 ]

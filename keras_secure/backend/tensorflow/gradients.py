@@ -36,3 +36,11 @@ def is_outer_tensor(tensor):
 def per_example_map(function, elements):
     """See `contract.Backend.per_example_map`."""
     return tf.vectorized_map(function, elements)
+
+
+def pulled_back(function, inputs, gradient):
+    """See `contract.Backend.pulled_back`."""
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(inputs)
+        outputs = function(inputs)
+    return tape.gradient(outputs, inputs, output_gradients=gradient)

@@ -16,7 +16,10 @@ def embedding(layer, calls):
     indices, grads = [], []
     for ids, dz in calls:
         count = math.prod(ids.shape[1:]) if None not in ids.shape[1:] else -1
-        indices.append(ops.reshape(ops.cast(ids, "int32"), (ops.shape(dz)[0], count)))
+        ids = ops.reshape(ops.cast(ids, "int32"), (ops.shape(dz)[0], count))
+        # Keras counts negative numbers from the end of the table.
+        indices.append(ops.where(ids < 0, ids + layer.input_dim, ids))
         grads.append(ops.reshape(dz, (ops.shape(dz)[0], count, layer.output_dim)))
-    rows = Rows(ops.concatenate(indices, axis=1), ops.concatenate(grads, axis=1), layer.input_dim)
-    return [(layer.embeddings, rows)]
+    if len(calls) > 1:
+        indices, grads = [ops.concatenate(indices, axis=1)], [ops.concatenate(grads, axis=1)]
+    return [(layer.embeddings, Rows(indices[0], grads[0], layer.input_dim))]
