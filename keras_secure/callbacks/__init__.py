@@ -1,6 +1,8 @@
 """Callbacks: when something is measured or changed during `fit`."""
 
 from keras_secure.callbacks.gradient_clipping import GradientClipping
+from keras_secure.callbacks.membership_inference import MembershipInference
+from keras_secure.callbacks.privacy_audit import PrivacyAudit
 from keras_secure.callbacks.privacy_budget import PrivacyBudget
 from keras_secure.callbacks.privacy_journal import PrivacyJournal
 from keras_secure.callbacks.private_checkpoint import PrivateCheckpoint
@@ -9,6 +11,8 @@ from keras_secure.callbacks.watermark_monitor import WatermarkMonitor
 
 __all__ = [
     "GradientClipping",
+    "MembershipInference",
+    "PrivacyAudit",
     "PrivacyBudget",
     "PrivacyJournal",
     "PrivateCheckpoint",

@@ -61,9 +61,10 @@ def judge_privacy(
                 "Share the model and the figures on test data; keep logs and training history.",
             )
         )
-    for measured in (attack.get(privacy.get("model", "")) for attack in attacks):
-        found = measured and measured.contradiction(epsilon, delta)
-        if found:
+    for attack in attacks:
+        measured = attack.get(privacy.get("model", ""))
+        found = measured.contradiction(epsilon, delta) if measured else None
+        if measured and found:
             return [*findings, _contradiction(measured, found)]
     return findings
 
