@@ -1,6 +1,11 @@
 """Differential privacy: clipping by example, sampling, accounting and what must be refused."""
 
-from keras_secure.privacy.accounting import calibrate_noise_multiplier, epsilon, max_steps
+from keras_secure.privacy.accounting import delta, epsilon, max_steps, privacy_curve
+from keras_secure.privacy.calibration import (
+    calibrate_batch_size,
+    calibrate_noise_multiplier,
+    calibrate_steps,
+)
 from keras_secure.privacy.clipped_sum import ClippedSum
 from keras_secure.privacy.clipping import PerExampleClipping
 from keras_secure.privacy.clipping_modes import (
@@ -12,6 +17,7 @@ from keras_secure.privacy.clipping_modes import (
 )
 from keras_secure.privacy.compatibility_report import CompatibilityReport
 from keras_secure.privacy.contributions import Contribution, Materialized, OuterProducts, Rows
+from keras_secure.privacy.group_privacy import bound_contributions
 from keras_secure.privacy.journal import Journal
 from keras_secure.privacy.ledger import Ledger, Phase
 from keras_secure.privacy.ledger_key import LedgerKey
@@ -55,11 +61,16 @@ __all__ = [
     "Rows",
     "Sampling",
     "UnstatedSampling",
+    "bound_contributions",
+    "calibrate_batch_size",
     "calibrate_noise_multiplier",
+    "calibrate_steps",
     "check_model",
+    "delta",
     "epsilon",
     "make_compatible",
     "max_steps",
     "physical_batch_size",
+    "privacy_curve",
     "register_rule",
 ]

@@ -1,4 +1,4 @@
-"""From executed steps to (epsilon, delta), and from a target back to the noise.
+"""From executed steps to (epsilon, delta).
 
 All figures come from Google's `dp-accounting`; this file only says which events took place. The
 default accountant composes privacy loss distributions (PLD; Koskela et al. 2020, arXiv 1906.03049;
@@ -6,22 +6,30 @@ Doroshenko et al. 2022, arXiv 2207.04380); Renyi DP is offered for comparison (M
 """
 
 import math
-from typing import Any
+from dataclasses import replace
+
+import numpy as np
 
 from keras_secure.errors import PrivacyError
+from keras_secure.privacy import renyi
+from keras_secure.privacy.composition import loss_distribution, mechanisms
+from keras_secure.privacy.group_privacy import GroupLoss
 from keras_secure.privacy.ledger import Phase
-from keras_secure.privacy.sampling import PoissonSampling, physical_batch_size
+from keras_secure.privacy.sampling import PoissonSampling
 
 _ACCOUNTANTS = ("pld", "rdp")
 
 
-def epsilon(phases, target_delta, *, accountant="pld"):
+def epsilon(phases, target_delta, *, accountant="pld", max_examples_per_user=1):
     """Returns the epsilon that the executed phases have spent at `target_delta`.
 
     Args:
         phases: A `Phase` or an iterable of them.
         target_delta: Float in (0, 1).
         accountant: `"pld"` (tight, the default) or `"rdp"`.
+        max_examples_per_user: How many examples one user contributed at most (see
+            `bound_contributions`); 1 protects single examples, more protects all of a user's
+            together. The PLD accountant only.
 
     Returns:
         Float; infinity where a phase had no noise.
@@ -38,24 +46,93 @@ def epsilon(phases, target_delta, *, accountant="pld"):
     """
     if not 0 < target_delta < 1:
         raise PrivacyError(f"target_delta is {target_delta}; it must lie strictly in (0, 1).")
-    if accountant not in _ACCOUNTANTS:
-        raise PrivacyError(f"Unknown accountant {accountant!r}; use 'pld' or 'rdp'.")
-    phases = [phases] if isinstance(phases, Phase) else list(phases)
-    phases = [phase for phase in phases if phase.steps]
-    if not phases:
+    parts = _checked(phases, accountant, max_examples_per_user)
+    if not parts:
         return 0.0
-    if any(phase.noise_multiplier == 0 for phase in phases):
+    if _is_without_noise(parts):
         return math.inf
     if accountant == "rdp":
-        return _rdp_epsilon(phases, target_delta)
-    total: Any = None
-    for phase in phases:
-        composed = phase.sampling.loss_distribution(phase.noise_multiplier, phase.steps)
-        total = composed if total is None else total.compose(composed)
-    return float(total.get_epsilon_for_delta(target_delta))
+        from dp_accounting import rdp
+
+        return float(rdp.compute_epsilon(*renyi.divergences(parts), target_delta)[0])
+    return float(_loss(parts, max_examples_per_user).get_epsilon_for_delta(target_delta))
 
 
-def max_steps(phases, next_phase, target_epsilon, target_delta):
+def delta(phases, target_epsilon, *, accountant="pld", max_examples_per_user=1):
+    """Returns the delta that goes with `target_epsilon` after the executed phases.
+
+    Args:
+        phases: A `Phase` or an iterable of them.
+        target_epsilon: Non-negative float.
+        accountant: `"pld"` (tight, the default) or `"rdp"`.
+        max_examples_per_user: See `epsilon`.
+
+    Returns:
+        Float in [0, 1].
+
+    Raises:
+        PrivacyError: if the accountant does not know a phase's mechanism.
+
+    Example:
+
+    >>> from keras_secure import privacy
+    >>> phase = privacy.Phase(privacy.UnstatedSampling(), 4.0, 1.0, 64, steps=4)
+    >>> round(privacy.delta(phase, 1.0), 4)
+    0.0068
+    """
+    if not 0 <= target_epsilon < math.inf:
+        raise PrivacyError(f"target_epsilon is {target_epsilon}; it must be finite and >= 0.")
+    parts = _checked(phases, accountant, max_examples_per_user)
+    if not parts:
+        return 0.0
+    if _is_without_noise(parts):
+        return 1.0
+    if accountant == "rdp":
+        from dp_accounting.rdp import rdp_privacy_accountant
+
+        divergences = renyi.divergences(parts)
+        return float(rdp_privacy_accountant.compute_delta(*divergences, target_epsilon)[0])
+    return float(_loss(parts, max_examples_per_user).get_delta_for_epsilon(target_epsilon))
+
+
+def privacy_curve(phases, *, deltas=None, epsilons=None, accountant="pld", max_examples_per_user=1):
+    """Returns the curve of (epsilon, delta) pairs that all hold at the same time.
+
+    The phases are composed once for the whole curve.
+
+    Args:
+        phases: A `Phase` or an iterable of them.
+        deltas: Sequence of floats in (0, 1), for which epsilons are wanted; or
+        epsilons: sequence of non-negative floats, for which deltas are wanted.
+        accountant: `"pld"` (tight, the default) or `"rdp"`.
+        max_examples_per_user: See `epsilon`.
+
+    Returns:
+        Two float64 arrays, epsilons and deltas.
+
+    Raises:
+        PrivacyError: if the accountant does not know a phase's mechanism, or not exactly one of
+            `deltas` and `epsilons` is given.
+
+    Example:
+
+    >>> from keras_secure import privacy
+    >>> phase = privacy.Phase(privacy.UnstatedSampling(), 4.0, 1.0, 64, steps=4)
+    >>> privacy.privacy_curve(phase, deltas=[1e-3, 1e-5, 1e-7])[0].round(2)
+    array([1.35, 1.99, 2.49])
+    """
+    if (deltas is None) == (epsilons is None):
+        raise PrivacyError("Give either `deltas` or `epsilons`, not both and not neither.")
+    phases = [phases] if isinstance(phases, Phase) else list(phases)
+    options = {"accountant": accountant, "max_examples_per_user": max_examples_per_user}
+    if epsilons is None:
+        given = np.asarray(deltas, "float64")
+        return np.array([epsilon(phases, float(d), **options) for d in given]), given
+    given = np.asarray(epsilons, "float64")
+    return given, np.array([delta(phases, float(e), **options) for e in given])
+
+
+def max_steps(phases, next_phase, target_epsilon, target_delta, *, max_examples_per_user=1):
     """Returns how many steps of `next_phase` fit after `phases` without crossing the target.
 
     Args:
@@ -63,118 +140,83 @@ def max_steps(phases, next_phase, target_epsilon, target_delta):
         next_phase: The `Phase` whose steps are to be counted; its own `steps` are ignored.
         target_epsilon: The budget, not to be exceeded.
         target_delta: Float in (0, 1).
+        max_examples_per_user: See `epsilon`.
 
     Returns:
         int; 0 if not one step fits.
     """
 
-    def spent(steps):
-        return epsilon([*phases, _with_steps(next_phase, steps)], target_delta)
+    def spent(steps, simplify=lambda phase: phase):
+        following = [*phases, next_phase.with_steps(steps)]
+        simple = [simplify(phase) for phase in following]
+        return epsilon(simple, target_delta, max_examples_per_user=max_examples_per_user)
 
-    found = {1: spent(1)}
-    if found[1] > target_epsilon:
-        return 0
-    low: int = 1
-    high: int | None = None
-    while high is None or high - low > 1:
+    guess = 1
+    if any(untruncated(phase) is not phase for phase in (*phases, next_phase)):
+        # Truncation costs next to nothing but composes many times slower: where the bound without
+        # it ends, the one with it ends too, or a few steps before.
+        guess = _last_within(lambda steps: spent(steps, untruncated), target_epsilon, 1) or 1
+    return _last_within(spent, target_epsilon, guess)
+
+
+def _last_within(spent, target, guess):
+    """Returns the largest number of steps that `spent`, an increasing function, keeps to target."""
+    found = {}
+    low, high = 0, math.inf
+    while high - low > 1:
+        found[guess] = spent(guess)
+        low, high = (guess, high) if found[guess] <= target else (low, guess)
         # Each evaluation composes a PLD, so guesses follow the curve: about a square root in the
         # number of steps, then a straight line between logarithms.
-        if high is None:
-            guess = round(low * min(100.0, max(2.0, (target_epsilon / max(found[low], 1e-9)) ** 2)))
-            if guess > 2**40:
+        if high == math.inf:
+            if low > 2**40:
                 return low
+            if len(found) == 1 and low > 1:
+                guess = low + 1  # The first guess was a good one, and is mostly the answer.
+            else:
+                growth = (target / max(found[low], 1e-9)) ** 2
+                guess = max(low + 1, round(low * min(100.0, max(2.0, growth))))
+        elif low == 0:
+            guess = max(1, min(high - 1, math.floor(high * 0.998)) if len(found) < 3 else high // 2)
         elif len(found) % 4 == 0 or not 0 < found[low] < found[high] < math.inf:
             guess = (low + high) // 2
         else:
-            share = math.log(target_epsilon / found[low]) / math.log(found[high] / found[low])
+            share = math.log(target / found[low]) / math.log(found[high] / found[low])
             guess = math.floor(low * (high / low) ** share)
             guess = min(max(guess, low + 1), high - 1)
-        found[guess] = spent(guess)
-        low, high = (guess, high) if found[guess] <= target_epsilon else (low, guess)
     return low
 
 
-def calibrate_noise_multiplier(
-    *, target_epsilon, target_delta, num_examples, batch_size, epochs=None, steps=None
-):
-    """Returns the smallest noise multiplier found that keeps a training run within its budget.
-
-    The run is the one that `SecureModel.fit` makes of arrays: Poisson sampling with probability
-    `batch_size / num_examples`, batches of static shape.
-
-    Args:
-        target_epsilon: Positive float; the result never overshoots it.
-        target_delta: Float in (0, 1); at most `1 / num_examples` is customary.
-        num_examples: Size of the training set.
-        batch_size: Expected batch size.
-        epochs: Passes over the data, `ceil(num_examples / batch_size)` steps each; or
-        steps: the number of steps itself.
-
-    Returns:
-        Float, within 0.2% of the smallest that meets the target, and at least 0.1.
-
-    Raises:
-        PrivacyError: if the target is not positive and finite, or no noise reaches it.
-
-    Example:
-
-    >>> sigma = calibrate_noise_multiplier(
-    ...     target_epsilon=3.0, target_delta=1e-4, num_examples=1000, batch_size=100, epochs=2)
-    >>> bool(0.5 < sigma < 1.5)
-    True
-    """
-    from scipy import optimize
-
-    if not 0 < target_epsilon < math.inf:
-        raise PrivacyError(f"target_epsilon is {target_epsilon}; it must be positive and finite.")
-    if (epochs is None) == (steps is None):
-        raise PrivacyError("Give either `epochs` or `steps`, not both and not neither.")
-    steps = steps if steps is not None else epochs * math.ceil(num_examples / batch_size)
-    probability = min(1.0, batch_size / num_examples)
-    plain = PoissonSampling(probability, num_examples)
-    static = PoissonSampling(
-        probability, num_examples, physical_batch_size(num_examples, batch_size)
-    )
-
-    def spent(sampling, sigma):
-        return epsilon(Phase(sampling, sigma, 1.0, batch_size, steps), target_delta)
-
-    low, high = 0.5, 1.0
-    while spent(plain, low) <= target_epsilon:
-        low, high = low / 2, low
-        # So little noise protects nobody, and its loss distribution takes minutes to compose.
-        if low < 0.1:
-            return high
-    while spent(plain, high) > target_epsilon:
-        low, high = high, high * 2
-        if high > 1e6:
-            raise PrivacyError(
-                f"No noise reaches epsilon {target_epsilon} at delta {target_delta} in {steps} "
-                "steps. Take fewer steps, a smaller batch or a larger target."
-            )
-    # A root of the log ratio is found in a handful of evaluations, each of which composes a PLD. It
-    # aims a little below the target, where the dearer accounting of truncated draws agrees.
-    aim = target_epsilon * (1.0 - 5e-4)
-    high = optimize.brentq(
-        lambda sigma: math.log(max(spent(plain, sigma), 1e-9) / aim),
-        low,
-        high,
-        xtol=2e-4 * high,
-    )
-    step = 2e-4
-    while spent(static, high) > target_epsilon:
-        high, step = high * (1 + step), step * 2
-    return high
+def untruncated(phase):
+    """Returns the phase as if no batch were ever cut: cheaper to compose, and a lower bound."""
+    sampling = phase.sampling
+    if not isinstance(sampling, PoissonSampling) or sampling.physical_batch_size is None:
+        return phase
+    return replace(phase, sampling=replace(sampling, physical_batch_size=None))
 
 
-def _rdp_epsilon(phases, target_delta):
-    from dp_accounting import rdp
+def _checked(phases, accountant, max_examples_per_user):
+    if accountant not in _ACCOUNTANTS:
+        raise PrivacyError(f"Unknown accountant {accountant!r}; use 'pld' or 'rdp'.")
+    if max_examples_per_user != int(max_examples_per_user) or max_examples_per_user < 1:
+        raise PrivacyError(
+            f"max_examples_per_user is {max_examples_per_user}; it must be a whole number of at "
+            "least 1."
+        )
+    if accountant == "rdp" and max_examples_per_user > 1:
+        raise PrivacyError(
+            "Renyi accounting is offered for single examples only; use accountant='pld' for users."
+        )
+    return mechanisms(phases)
 
-    accountant = rdp.RdpAccountant()
-    for phase in phases:
-        accountant.compose(phase.sampling.event(phase.noise_multiplier, phase.steps))
-    return float(accountant.get_epsilon(target_delta))
+
+def _is_without_noise(parts):
+    return any(noise == 0 for _, noise, _ in parts)
 
 
-def _with_steps(phase, steps):
-    return Phase(**{**phase.__dict__, "steps": steps})
+def _loss(parts, max_examples_per_user):
+    found = loss_distribution(parts, max_examples_per_user)
+    if found is None:
+        # Some sampling knows no tight bound for so many examples.
+        return GroupLoss(loss_distribution(parts), max_examples_per_user)
+    return found

@@ -68,6 +68,10 @@ class DeterministicPasses(Sampling):
 
         return pld.from_gaussian_mechanism(noise_multiplier / math.sqrt(self.participations(steps)))
 
+    def group_loss_distribution(self, noise_multiplier, steps, group_size):
+        """See `Sampling`: all of them may be in the same batches, and point the same way."""
+        return self.loss_distribution(noise_multiplier / group_size, steps)
+
     def event(self, noise_multiplier, steps):
         """See `Sampling`."""
         import dp_accounting

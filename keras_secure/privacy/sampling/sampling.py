@@ -42,6 +42,13 @@ class Sampling(ABC):
             PrivacyError: if Renyi accounting does not know this sampling.
         """
 
+    def group_loss_distribution(self, noise_multiplier: float, steps: int, group_size: int) -> Any:
+        """Returns the loss distribution for `group_size` examples that change together.
+
+        None, the default, where only the loss of a single example is known.
+        """
+        return None
+
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments and the kind as a dictionary."""
         return {"kind": self.kind, **asdict(self)}  # type: ignore[call-overload]
