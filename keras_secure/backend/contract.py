@@ -167,5 +167,13 @@ class Backend(Protocol):
         """
 
     @staticmethod
+    def secure_normal(size: int, stddev: Any, key: Any, counter: Any) -> Any:
+        """As `normal`, from a cryptographic generator.
+
+        `key` is an int64 tensor of shape (4,). Each value is a sum of several draws, so that
+        rounding errors do not tell which.
+        """
+
+    @staticmethod
     def state_variable(value: Any) -> Any:
         """A variable that a compiled step can read but that Keras never sees or saves."""

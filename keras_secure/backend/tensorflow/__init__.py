@@ -1,5 +1,6 @@
 """The TensorFlow implementation of `keras_secure.backend.contract`."""
 
+from keras_secure.backend.tensorflow.chacha20 import secure_normal
 from keras_secure.backend.tensorflow.data import batch_stream
 from keras_secure.backend.tensorflow.distribution import (
     all_reduce_sum,
@@ -53,6 +54,7 @@ __all__ = [
     "replica_count",
     "row_counts",
     "save_served_model",
+    "secure_normal",
     "sequential_loop",
     "state_variable",
 ]

@@ -23,8 +23,8 @@ def normal(size, stddev, key, counter):
     inner = tf.stack(_threefry(outer[0], outer[1], shifted[0], shifted[1]))
     pairs = -(-size // (2 * _BLOCK)) * _BLOCK
     # Two functions, because within one XLA would draw the words anew for each use.
-    words = _fused(_random_words)(inner, pairs)
-    cosines, sines = _fused(_box_muller)(words, tf.cast(stddev, tf.float32))
+    words = fused(_random_words)(inner, pairs)
+    cosines, sines = fused(box_muller)(words, tf.cast(stddev, tf.float32))
     return tf.concat([cosines, sines], axis=0)[:size]
 
 
@@ -35,7 +35,7 @@ def _random_words(key, pairs):
     return tf.complex(*[tf.bitcast(word, tf.float32) for word in words])
 
 
-def _box_muller(words, stddev):
+def box_muller(words, stddev):
     """Box and Muller 1958. Radii come from 31 random bits and so reach 6.6 standard deviations."""
     first = tf.bitcast(tf.math.real(words), tf.uint32)
     second = tf.bitcast(tf.math.imag(words), tf.uint32)
@@ -90,7 +90,7 @@ def _word(value):
 
 
 @functools.cache
-def _fused(function):
+def fused(function):
     """`function` as one kernel, compiled by XLA also where the step around it is not.
 
     Where this TensorFlow cannot compile for the CPU, the same values come kernel by kernel.
