@@ -1,5 +1,8 @@
 """One differentially private wrapper for any Keras optimizer."""
 
+import dataclasses
+import math
+
 import keras
 import numpy as np
 from keras import ops
@@ -7,7 +10,14 @@ from keras import ops
 from keras_secure import backend
 from keras_secure.errors import PrivacyError
 from keras_secure.optimizers.accounted_optimizer import AccountedOptimizer, HiddenVariable
-from keras_secure.privacy import AdaptiveClipping, ClippingMode, Phase, Sampling
+from keras_secure.privacy import (
+    AdaptiveClipping,
+    ClippingMode,
+    DeterministicPasses,
+    Phase,
+    Sampling,
+)
+from keras_secure.privacy.banded_noise import BandedNoise
 from keras_secure.privacy.noise import NoiseSource
 from keras_secure.registration import component
 
@@ -42,12 +52,19 @@ class DPOptimizer(AccountedOptimizer):
             of its own. Defaults to flat. The cost in epsilon is the same for all.
         microbatch_size: Rows of the batch, on each replica, that are in memory at once. A step
             still has one draw, one noise and one update, so this never changes privacy. None takes
-            the whole batch.
+            the whole batch, save the head-room of randomly drawn batches, most of which is padding.
         sampling: For arrays and `training.RandomAccess`, which are sampled for you: `"poisson"`
             (what None means), `"balls_in_bins"` or `"deterministic"`. For the user's own pipeline,
             how its batches were drawn: a `privacy.Sampling` such as `privacy.PoissonSampling`;
             `"deterministic"` for the same batches in the same order every epoch; or None, which
             claims nothing and is accounted without amplification.
+        bands: Over how many steps noise is correlated (banded matrix factorization); 1 is independent
+            noise. It costs nothing in epsilon and makes the errors of the weights cancel in part,
+            but needs `sampling="deterministic"` and at most as many bands as a pass has steps. It
+            keeps `bands - 1` copies of the model in memory.
+        secure_noise: True draws noise from ChaCha20, a cryptographic generator, each value as the
+            sum of four draws against attacks on floating point. See docs/privacy.md for what it
+            costs and protects from.
         seed: Int for repeatable noise and batches, marked not private; None for real use.
         name: Optional name.
 
@@ -81,6 +98,8 @@ class DPOptimizer(AccountedOptimizer):
         clipping="flat",
         microbatch_size=None,
         sampling=None,
+        bands=1,
+        secure_noise=False,
         seed=None,
         name=None,
     ):
@@ -98,6 +117,10 @@ class DPOptimizer(AccountedOptimizer):
                 f"sampling={sampling!r} names no kind of sampling; use one of "
                 f"{', '.join(map(repr, _DRAWN))}, or a privacy.Sampling."
             )
+        if isinstance(bands, bool) or not isinstance(bands, int) or bands < 1:
+            raise PrivacyError(f"bands is {bands!r}; it must be a positive int.")
+        if bands > 1 and sampling != "deterministic":
+            _check_bands(sampling, bands)
         super().__init__(name=name)
         self.inner_optimizer = optimizer
         self._l2_norm_clip = float(l2_norm_clip)
@@ -107,7 +130,12 @@ class DPOptimizer(AccountedOptimizer):
         self._microbatch_size = None if microbatch_size is None else int(microbatch_size)
         self._sampling = sampling
         self._seed = seed
-        self._noise = NoiseSource(seed)
+        self._bands, self._secure_noise = bands, secure_noise
+        self._noise = (
+            NoiseSource(seed, secure_noise)
+            if bands == 1
+            else BandedNoise(bands, seed, secure_noise)
+        )
         self._divisor = HiddenVariable(0.0, "float32")
         self._adaptive_clip = None
         if isinstance(self._clipping, AdaptiveClipping):
@@ -163,6 +191,16 @@ class DPOptimizer(AccountedOptimizer):
         return self._sampling
 
     @property
+    def bands(self):
+        """Int: over how many steps noise is correlated. Fixed."""
+        return self._bands
+
+    @property
+    def secure_noise(self):
+        """Whether noise comes from a cryptographic generator. Fixed."""
+        return self._secure_noise
+
+    @property
     def seed(self):
         """Int or None: the seed that makes the run repeatable and not private."""
         return self._seed
@@ -175,6 +213,8 @@ class DPOptimizer(AccountedOptimizer):
     def build(self, variables):
         """Creates the inner optimizer's variables."""
         self.inner_optimizer.build(variables)
+        # One more than the gradient: the count that adaptive clipping releases with it.
+        self._noise.build(1 + sum(math.prod(variable.shape) for variable in variables))
         super().build(variables)
 
     def apply(self, grads, trainable_variables=None):
@@ -210,14 +250,14 @@ class DPOptimizer(AccountedOptimizer):
         shapes = [tuple(value.shape) for value in sums]
         if is_adaptive:
             # One draw for gradient and count, each scaled to its own noise.
-            *noise, count_noise = self._noise.normal(shapes, 1.0, step)
+            *noise, count_noise = self._noise.normal(shapes, 1.0, step, allowed)
             clip = ops.convert_to_tensor(self._adaptive_clip)
             stddev = self._sum_noise_multiplier.value * clip * factor
             noise = [stddev * draw for draw in noise]
             self._adapt(sums.pop() + self._count_stddev.value * count_noise, clip, allowed)
         else:
             stddev = self.noise_multiplier * self.l2_norm_clip * factor
-            noise = self._noise.normal(shapes, stddev, step)
+            noise = self._noise.normal(shapes, stddev, step, allowed)
         gradients = [value * factor + draw for value, draw in zip(sums, noise, strict=True)]
         if penalties is not None:
             gradients = [g + p / replicas for g, p in zip(gradients, penalties, strict=True)]
@@ -238,15 +278,18 @@ class DPOptimizer(AccountedOptimizer):
             planned_steps: How many steps are likely to follow, if known.
 
         Raises:
-            PrivacyError: if the noise does not suffice for adaptive clipping on such small batches.
+            PrivacyError: if the noise does not suffice for adaptive clipping on such small batches,
+                or is correlated over steps that may hold the same example.
         """
+        phase = self.planned_phase(sampling, expected_batch_size)
         if self._adaptive_clip is not None:
             self._sum_noise_multiplier.value.assign(
                 self.clipping.sum_noise_multiplier(self.noise_multiplier, expected_batch_size)
             )
             self._count_stddev.value.assign(self.clipping.noise_of_count(expected_batch_size))
         self._divisor.value.assign(float(expected_batch_size))
-        self.open_phase(self.planned_phase(sampling, expected_batch_size))
+        self._noise.restart(planned_steps)
+        self.open_phase(phase)
 
     def load_own_variables(self, store):
         """Restores variables and ledger, and takes a new noise key."""
@@ -282,6 +325,9 @@ class DPOptimizer(AccountedOptimizer):
 
     def planned_phase(self, sampling, expected_batch_size):
         """Returns the `privacy.Phase` that steps under this plan belong to."""
+        if self.bands > 1:
+            _check_bands(sampling, self.bands)
+            sampling = dataclasses.replace(sampling, bands=self.bands)
         return Phase(
             sampling=sampling,
             noise_multiplier=self.noise_multiplier,
@@ -300,6 +346,8 @@ class DPOptimizer(AccountedOptimizer):
             "clipping": self.clipping.get_config(),
             "microbatch_size": self.microbatch_size,
             "sampling": getattr(self.sampling, "get_config", lambda: self.sampling)(),
+            "bands": self.bands,
+            "secure_noise": self.secure_noise,
             "seed": self.seed,
             "name": self.name,
         }
@@ -321,6 +369,18 @@ def _clipping_mode(clipping):
         return ClippingMode.get(clipping)
     except TypeError as error:
         raise PrivacyError(f"The clipping {clipping!r} cannot be built: {error}.") from error
+
+
+def _check_bands(sampling, bands):
+    """Refuses correlated noise where one example may take part within `bands` steps again."""
+    if not isinstance(sampling, DeterministicPasses):
+        found = "nothing" if sampling is None else type(sampling).__name__
+        raise PrivacyError(
+            f"bands={bands} correlates the noise of {bands} steps, among which no example may occur "
+            f"twice, but the sampling ({found}) does not promise that. Give "
+            "sampling='deterministic', train with fit, or take bands=1."
+        )
+    dataclasses.replace(sampling, bands=bands)
 
 
 def _check_plan(optimizer, l2_norm_clip, noise_multiplier, expected_batch_size):

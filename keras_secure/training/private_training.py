@@ -8,7 +8,7 @@ from keras_secure import backend
 from keras_secure.errors import BudgetExhaustedError, PrivacyError
 from keras_secure.objectives import Standard
 from keras_secure.privacy import PerExampleClipping, check_model
-from keras_secure.privacy.microbatches import sum_of_microbatches
+from keras_secure.privacy.microbatches import sum_of_microbatches, usual_rows
 from keras_secure.training.loss_check import check_loss, check_objective
 from keras_secure.training.pass_positions import PassPositions
 from keras_secure.training.private_data import first_examples, stated_sampling
@@ -29,6 +29,7 @@ class PrivateTraining:
         self.secure = secure
         self.clipping = PerExampleClipping(secure.model)
         self._is_checked = False
+        self._usual_rows = None
 
     def begin_sampled(self, data, batch_size, steps, epochs=1, shuffle=True):
         """Checks the model, opens a phase, and draws batches from `data`.
@@ -49,6 +50,7 @@ class PrivateTraining:
             batch_size, sampling=kind, steps=steps * epochs, shuffle=shuffle, seed=optimizer.seed
         )
         self._prepare(*data.first())
+        self._usual_rows = usual_rows(batch_size)
         divisor = optimizer.expected_batch_size or batch_size
 
         def begin():
@@ -82,6 +84,7 @@ class PrivateTraining:
                 "The noisy sum must be divided by a fixed number, since the realised batch size is "
                 "private. Give DPOptimizer(expected_batch_size=...), or train on arrays with fit."
             )
+        self._usual_rows = None
         optimizer = self.secure.optimizer
         sampling = stated_sampling(optimizer.sampling, data)
         current = optimizer.ledger.current
@@ -128,9 +131,8 @@ class PrivateTraining:
             )
         optimizer = self.secure.optimizer
         variables = self.secure.model.trainable_variables
-        clipped = sum_of_microbatches(
-            self._clipped_sum, variables, batch, mask, optimizer.microbatch_size
-        )
+        rows = optimizer.microbatch_size or self._usual_rows
+        clipped = sum_of_microbatches(self._clipped_sum, variables, batch, mask, rows)
         optimizer.apply_clipped(clipped, variables, self._penalty_gradients(variables))
 
     def _clipped_sum(self, batch, mask):
