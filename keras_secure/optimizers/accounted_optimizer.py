@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_secure import backend
 from keras_secure.errors import BudgetExhaustedError, PrivacyError
+from keras_secure.optimizers.privacy_reports import PrivacyReports
 from keras_secure.optimizers.wrapper import OptimizerWrapper
 from keras_secure.privacy import Ledger, accounting
 from keras_secure.privacy.ledger import begins_with
@@ -13,7 +14,7 @@ from keras_secure.privacy.ledger_key import LedgerKey
 _NO_LIMIT = 2**62
 
 
-class AccountedOptimizer(OptimizerWrapper):
+class AccountedOptimizer(PrivacyReports, OptimizerWrapper):
     """Base of `DPOptimizer`: counts private steps, keeps the ledger and enforces the budget.
 
     Args:
@@ -61,11 +62,6 @@ class AccountedOptimizer(OptimizerWrapper):
         """Int: private steps executed so far, over all phases."""
         counters = (self.private_steps, self._released.value)
         return max(int(ops.convert_to_numpy(counter)) for counter in counters)
-
-    def epsilon(self, target_delta, *, accountant="pld"):
-        """Returns the epsilon spent so far, over all phases, at `target_delta`."""
-        phases = self.ledger.phases(self.executed_steps)
-        return accounting.epsilon(phases, target_delta, accountant=accountant)
 
     @property
     def is_exhausted(self):

@@ -35,6 +35,8 @@ from keras_secure.privacy.sampling import (
     UnstatedSampling,
     physical_batch_size,
 )
+from keras_secure.privacy.statement import privacy_statement
+from keras_secure.privacy.trade_off import max_true_positive_rate
 
 __all__ = [
     "AdaptiveClipping",
@@ -70,7 +72,9 @@ __all__ = [
     "epsilon",
     "make_compatible",
     "max_steps",
+    "max_true_positive_rate",
     "physical_batch_size",
     "privacy_curve",
+    "privacy_statement",
     "register_rule",
 ]

@@ -12,9 +12,8 @@ import numpy as np
 
 from keras_secure.errors import PrivacyError
 from keras_secure.privacy import renyi
-from keras_secure.privacy.composition import loss_distribution, mechanisms
+from keras_secure.privacy.composition import as_phases, loss_distribution, mechanisms
 from keras_secure.privacy.group_privacy import GroupLoss
-from keras_secure.privacy.ledger import Phase
 from keras_secure.privacy.sampling import PoissonSampling
 
 _ACCOUNTANTS = ("pld", "rdp")
@@ -123,13 +122,16 @@ def privacy_curve(phases, *, deltas=None, epsilons=None, accountant="pld", max_e
     """
     if (deltas is None) == (epsilons is None):
         raise PrivacyError("Give either `deltas` or `epsilons`, not both and not neither.")
-    phases = [phases] if isinstance(phases, Phase) else list(phases)
+    phases = as_phases(phases)
     options = {"accountant": accountant, "max_examples_per_user": max_examples_per_user}
     if epsilons is None:
         given = np.asarray(deltas, "float64")
         return np.array([epsilon(phases, float(d), **options) for d in given]), given
     given = np.asarray(epsilons, "float64")
-    return given, np.array([delta(phases, float(e), **options) for e in given])
+    parts = _checked(phases, accountant, max_examples_per_user)
+    if not parts or _is_without_noise(parts) or accountant == "rdp" or not np.all(given >= 0):
+        return given, np.array([delta(phases, float(e), **options) for e in given])
+    return given, np.asarray(_loss(parts, max_examples_per_user).get_delta_for_epsilon(given))
 
 
 def max_steps(phases, next_phase, target_epsilon, target_delta, *, max_examples_per_user=1):

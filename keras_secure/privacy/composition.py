@@ -5,19 +5,23 @@ import functools
 from keras_secure.privacy.ledger import Phase
 
 
+def as_phases(phases):
+    """Returns a list of phases, given one or an iterable of them; without those of no step."""
+    phases = [phases] if isinstance(phases, Phase) else phases
+    return [phase for phase in phases if phase.steps]
+
+
 def mechanisms(phases):
     """Returns ((sampling, noise multiplier, steps), ...) of all phases that executed steps.
 
     Steps under one mechanism are joined, since the order of composition does not matter; phases
     that are accounted by passes over the data stay apart.
     """
-    phases = [phases] if isinstance(phases, Phase) else list(phases)
     joined: dict = {}
-    for position, phase in enumerate(phases):
-        if phase.steps:
-            apart = position if phase.sampling.counts_passes else None
-            key = (phase.sampling, phase.noise_multiplier, apart)
-            joined[key] = joined.get(key, 0) + phase.steps
+    for position, phase in enumerate(as_phases(phases)):
+        apart = position if phase.sampling.counts_passes else None
+        key = (phase.sampling, phase.noise_multiplier, apart)
+        joined[key] = joined.get(key, 0) + phase.steps
     return tuple((sampling, noise, steps) for (sampling, noise, _), steps in joined.items())
 
 

@@ -70,14 +70,12 @@ class GroupLoss:
         self.single, self.group_size = single, group_size
 
     def get_delta_for_epsilon(self, epsilon):
-        """Returns a delta that holds for the group."""
-        share = epsilon / self.group_size
-        single = float(self.single.get_delta_for_epsilon(share))
-        if single == 0.0:
-            return 0.0
-        factors = [i * share for i in range(self.group_size)]
-        log_sum = np.logaddexp.reduce(factors)
-        return min(1.0, math.exp(min(0.0, math.log(single) + log_sum)))
+        """Returns a delta that holds for the group, or an array of them for one of epsilons."""
+        share = np.asarray(epsilon, "float64") / self.group_size
+        single = np.asarray(self.single.get_delta_for_epsilon(share))
+        log_sum = np.logaddexp.reduce([i * share for i in range(self.group_size)])
+        with np.errstate(divide="ignore"):
+            return np.exp(np.minimum(0.0, np.log(single) + log_sum))[()]
 
     def get_epsilon_for_delta(self, delta):
         """Returns an epsilon that holds for the group, within one part in ten thousand."""

@@ -149,6 +149,8 @@ class Ledger:
 def merged(phases):
     """Returns the same phases with neighbours under one mechanism joined into one.
 
+    Those that are accounted by passes over the data stay as they are.
+
     Example:
 
     >>> from keras_secure.privacy import Phase, UnstatedSampling
@@ -158,7 +160,8 @@ def merged(phases):
     """
     joined: list[Phase] = []
     for phase in phases:
-        if joined and joined[-1].with_steps(0) == phase.with_steps(0):
+        alike = joined and joined[-1].with_steps(0) == phase.with_steps(0)
+        if alike and not phase.sampling.counts_passes:
             joined[-1] = phase.with_steps(joined[-1].steps + phase.steps)
         elif phase.steps:
             joined.append(phase)
