@@ -12,6 +12,7 @@ from keras import ops, tree
 
 from keras_secure import backend
 from keras_secure.privacy.per_example_run import Frame, run_by_example
+from keras_secure.privacy.products_by_example import safe_call
 from keras_secure.privacy.replacement import replaced
 from keras_secure.privacy.rules import rule_for
 
@@ -76,6 +77,8 @@ class Observation:
         with contextlib.ExitStack() as stack:
             for layer in self.ruled:
                 stack.enter_context(replaced(layer, "call", self._recorder(layer)))
+            for layer in self._others_by_example():
+                stack.enter_context(replaced(layer, "call", self._plain(layer)))
             for layer, variables in self.mapped:
                 stack.enter_context(replaced(layer, "call", self._mapper(layer, variables)))
             yield
@@ -102,12 +105,28 @@ class Observation:
         }
         return records, {key: next(remaining) for key in self.copies}
 
+    def _others_by_example(self):
+        """The layers inside mapped ones that are neither recorded nor mapped themselves."""
+        taken = {id(layer) for layer in (*self.ruled, *(layer for layer, _ in self.mapped))}
+        inside = [part for layer, _ in self.mapped for part in layer._flatten_layers()]
+        return {id(part): part for part in inside if id(part) not in taken}.values()
+
+    def _plain(self, layer):
+        call, safe = layer.call, safe_call(layer, layer.call)
+
+        def plain(*args, **kwargs):
+            return (call if self._frame is None else safe)(*args, **kwargs)
+
+        return plain
+
     def _recorder(self, layer):
-        call, observe = layer.call, rule_for(layer).observe or see_preactivation
+        observe, usual = rule_for(layer).observe or see_preactivation, layer.call
+        safe = safe_call(layer, usual)
         variables = {id(variable) for variable in layer.trainable_variables}
 
         def recorded(*args, **kwargs):
             frame, watched = self._frame, []
+            call = usual if frame is None else safe
             if frame is not None and variables & frame.copied:
                 return call(*args, **kwargs)
 
@@ -145,7 +164,7 @@ class Observation:
         return None
 
     def _mapper(self, layer, variables):
-        call = layer.call
+        call = safe_call(layer, layer.call)
 
         def mapped(*args, **kwargs):
             if self._frame is not None:

@@ -17,6 +17,7 @@ from keras_secure.privacy.tied import joined
 
 # By how much sums in half precision may differ with the order of their terms.
 _ROUNDING = {"float16": 1e-2, "bfloat16": 1e-1}
+_OWN_RULES = "keras_secure.privacy.rules."
 
 
 class PerExampleGradients:
@@ -158,9 +159,11 @@ def _contributions(ruled, records, copies):
 
 
 def _are_alike(layers):
-    """Whether the layers' gradients are laid out alike: of one Keras class, with one equation."""
-    kinds = {(type(layer), getattr(layer, "equation", None)) for layer in layers}
-    return len(kinds) == 1 and type(layers[0]).__module__.startswith("keras.")
+    """Whether the gradients of a common variable are laid out alike: by one rule, one equation."""
+    kinds = {(rule_for(layer).function, getattr(layer, "equation", None)) for layer in layers}
+    ((function, _),) = kinds if len(kinds) == 1 else ((None, None),)
+    # Rules of the user's own may lay out as they like.
+    return function is not None and function.__module__.startswith(_OWN_RULES)
 
 
 def _largest(tensor):

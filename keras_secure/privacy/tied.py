@@ -4,6 +4,7 @@ from keras import ops
 
 from keras_secure import backend
 from keras_secure.privacy.contributions import Contribution, Materialized, OuterProducts, Rows
+from keras_secure.privacy.convolution_products import ConvolutionProducts
 
 # Where parts cancel to less than this share of their sizes, the norm of the sum is raised by more
 # than its rounding error, so that it bounds the true one.
@@ -57,6 +58,10 @@ def joined(contributions, same_layout=False):
     """
     if len(contributions) == 1:
         return contributions[0]
+    contributions = [
+        part.as_outer_products() if isinstance(part, ConvolutionProducts) else part
+        for part in contributions
+    ]
     kinds = {type(contribution) for contribution in contributions}
     if kinds == {Rows}:
         return _joined_rows(contributions)

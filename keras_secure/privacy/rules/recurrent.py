@@ -81,7 +81,8 @@ def _run(layer, cell, watch, sequences, state, mask, training):
         projected = ops.reshape(projected, (*ops.shape(sequences)[:2], gates * cell.units))
     else:
         x = x if dropped is None else x * dropped[:, None, None]
-        projected = ops.matmul(x[:, 0], kernel)
+        projected = ops.matmul(ops.reshape(x, (-1, kernel.shape[0])), kernel)
+        projected = ops.reshape(projected, (*ops.shape(sequences)[:2], kernel.shape[1]))
     steps = RecurrentSteps(cell, recurrent_dropped)
     if cell.use_bias:
         projected = ops.add(projected, steps.input_bias)

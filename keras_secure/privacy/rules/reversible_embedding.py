@@ -12,9 +12,12 @@ from keras_secure.privacy.tied import Tied
 
 
 def _observe(layer, call, watch, inputs, reverse=False, **kwargs):
-    outputs = watch(call(inputs, reverse=reverse, **kwargs))
-    seen = {"hidden": inputs, "outputs": outputs} if reverse else {"tokens": inputs}
-    return outputs, [seen]
+    if not reverse:
+        return watch(call(inputs, **kwargs)), [{"tokens": inputs}]
+    # One product over all rows; see `products_by_example`.
+    outputs = call(ops.reshape(inputs, (-1, layer.output_dim)), reverse=True, **kwargs)
+    outputs = watch(ops.reshape(outputs, (*ops.shape(inputs)[:-1], layer.input_dim)))
+    return outputs, [{"hidden": inputs, "outputs": outputs}]
 
 
 def reversible_embedding(layer, calls):
