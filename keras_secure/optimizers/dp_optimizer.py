@@ -58,10 +58,10 @@ class DPOptimizer(AccountedOptimizer):
             how its batches were drawn: a `privacy.Sampling` such as `privacy.PoissonSampling`;
             `"deterministic"` for the same batches in the same order every epoch; or None, which
             claims nothing and is accounted without amplification.
-        bands: Over how many steps noise is correlated (banded matrix factorization); 1 is independent
-            noise. It costs nothing in epsilon and makes the errors of the weights cancel in part,
-            but needs `sampling="deterministic"` and at most as many bands as a pass has steps. It
-            keeps `bands - 1` copies of the model in memory.
+        bands: Over how many steps noise is correlated (banded matrix factorization); 1 is
+            independent noise. It costs nothing in epsilon and makes the errors of the weights
+            cancel in part, but needs `sampling="deterministic"` and at most as many bands as a pass
+            has steps. It keeps `bands - 1` copies of the model in memory.
         secure_noise: True draws noise from ChaCha20, a cryptographic generator, each value as the
             sum of four draws against attacks on floating point. See docs/privacy.md for what it
             costs and protects from.
@@ -291,6 +291,12 @@ class DPOptimizer(AccountedOptimizer):
         self._noise.restart(planned_steps)
         self.open_phase(phase)
 
+    def reconcile(self, journal):
+        """See `AccountedOptimizer`; correlated noise starts anew with the phase."""
+        ahead = super().reconcile(journal)
+        self._noise.renew()
+        return ahead
+
     def load_own_variables(self, store):
         """Restores variables and ledger, and takes a new noise key."""
         super().load_own_variables(store)
@@ -376,9 +382,9 @@ def _check_bands(sampling, bands):
     if not isinstance(sampling, DeterministicPasses):
         found = "nothing" if sampling is None else type(sampling).__name__
         raise PrivacyError(
-            f"bands={bands} correlates the noise of {bands} steps, among which no example may occur "
-            f"twice, but the sampling ({found}) does not promise that. Give "
-            "sampling='deterministic', train with fit, or take bands=1."
+            f"bands={bands} correlates the noise of {bands} steps, among which no example may "
+            f"occur twice, but the sampling ({found}) does not promise that. Give "
+            "sampling='deterministic' and train with fit, or take bands=1."
         )
     dataclasses.replace(sampling, bands=bands)
 
