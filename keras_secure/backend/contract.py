@@ -31,10 +31,31 @@ class Backend(Protocol):
         """Traces `function` into one graph per input signature (not traceable)."""
 
     @staticmethod
+    def einsum(equation: str, left: Any, right: Any) -> Any:
+        """The contraction of two tensors as one operation, safe under `per_example_map`."""
+
+    @staticmethod
     def example_reader(dataset: Any) -> tuple[int, Callable[[int], Any]]:
         """The length of a data set of single examples, and a function that reads one by its number.
 
         Not traceable. Raises `InputError` if the data set gives no random access.
+        """
+
+    @staticmethod
+    def extract_shifts(
+        inputs: Any,
+        grads: Any,
+        window: Sequence[int],
+        strides: Sequence[int],
+        dilations: Sequence[int],
+        padding: str,
+    ) -> tuple[Any, Any]:
+        """Windows as `extract_windows` gives them, and the gradients (batch, *space, filters).
+
+        Between the positions of one row of outputs and the next there may be others, where the
+        windows are arbitrary and the gradients zero: sums over the positions are the same, and the
+        windows cost less. Returns (batch, taps * channels, positions) and (batch, positions,
+        filters).
         """
 
     @staticmethod

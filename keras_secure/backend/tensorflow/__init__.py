@@ -15,6 +15,7 @@ from keras_secure.backend.tensorflow.export import (
     save_served_model,
 )
 from keras_secure.backend.tensorflow.gradients import (
+    einsum,
     gradients,
     input_gradient,
     is_outer_tensor,
@@ -30,14 +31,16 @@ from keras_secure.backend.tensorflow.graph import (
 from keras_secure.backend.tensorflow.lookups import first_places, row_counts
 from keras_secure.backend.tensorflow.noise import normal
 from keras_secure.backend.tensorflow.random_access import example_reader
-from keras_secure.backend.tensorflow.windows import extract_windows
+from keras_secure.backend.tensorflow.windows import extract_shifts, extract_windows
 
 __all__ = [
     "all_reduce_sum",
     "batch_stream",
     "check_distribution",
     "compiled",
+    "einsum",
     "example_reader",
+    "extract_shifts",
     "extract_windows",
     "first_places",
     "framework_version",

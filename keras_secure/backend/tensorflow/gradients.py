@@ -44,3 +44,8 @@ def pulled_back(function, inputs, gradient):
         tape.watch(inputs)
         outputs = function(inputs)
     return tape.gradient(outputs, inputs, output_gradients=gradient)
+
+
+def einsum(equation, left, right):
+    """See `contract.Backend.einsum`."""
+    return tf.einsum(equation, left, right)

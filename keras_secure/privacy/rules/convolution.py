@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_secure import backend
 from keras_secure.privacy.contributions import Materialized, OuterProducts
+from keras_secure.privacy.convolution_products import ConvolutionProducts
 from keras_secure.privacy.rules.dense import is_plain
 from keras_secure.privacy.rules.registry import register_rule
 
@@ -16,7 +17,10 @@ def convolution(layer, calls):
     """Convolution: a Dense layer on patches, one position per place of the window."""
     calls = [(_channels_last(layer, x), _channels_last(layer, dz)) for x, dz in calls]
     found: list = []
-    if layer.kernel.trainable:
+    if layer.kernel.trainable and len(calls) == layer.groups == 1:
+        (x, dz) = calls[0]
+        found += [(layer.kernel, _products(layer, x, dz))]
+    elif layer.kernel.trainable:
         groups = layer.groups
         windows = ops.concatenate([_windows(layer, x) for x, _ in calls], axis=3)
         grads = ops.concatenate(
@@ -33,6 +37,24 @@ def convolution(layer, calls):
         axes = tuple(range(1, layer.rank + 1))
         found += [(layer.bias, Materialized(sum(ops.sum(dz, axis=axes) for _, dz in calls)))]
     return found
+
+
+def _products(layer, x, dz):
+    def windows(x, dz):
+        return backend.extract_shifts(
+            x, dz, layer.kernel_size, layer.strides, layer.dilation_rate, layer.padding
+        )
+
+    def convolve(x, kernel):
+        padding = layer.padding
+        if padding == "causal":
+            before = (layer.kernel_size[0] - 1) * layer.dilation_rate[0]
+            x, padding = ops.pad(x, ((0, 0), (before, 0), (0, 0))), "valid"
+        return ops.conv(
+            x, kernel, layer.strides, padding, "channels_last", dilation_rate=layer.dilation_rate
+        )
+
+    return ConvolutionProducts(x, dz, windows, convolve, layer.kernel.shape)
 
 
 def _channels_last(layer, tensor):
