@@ -8,7 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers, ops
 
-from keras_secure.privacy import OuterProducts, PerExampleClipping, Rows
+from keras_secure.privacy import (
+    AdaptiveClipping,
+    AutomaticClipping,
+    FlatClipping,
+    OuterProducts,
+    PerExampleClipping,
+    PerLayerClipping,
+    Rows,
+)
 
 ROWS = 6
 BOUND = 1 + 1e-6
@@ -86,27 +94,84 @@ def adversarial_batch(rng, shape):
         return x.astype("float32"), y.astype("float32")
 
 
-@pytest.mark.parametrize(
-    ("build", "clip", "count"), [(mlp, 1.0, 1000), (convolutional, 0.3, 600), (attention, 3.0, 600)]
-)
-def test_2000_random_neighbouring_batches(build, clip, count):
+MODES = {
+    "flat": FlatClipping(),
+    "per_layer": PerLayerClipping(),
+    "automatic": AutomaticClipping(gamma=1e-3),
+    "adaptive": AdaptiveClipping(count_stddev=0.9),
+}
+NOISE_MULTIPLIER = 1.3
+BATCHES = {"mlp": (mlp, 250), "convolutional": (convolutional, 100), "attention": (attention, 70)}
+
+
+def leave_one_out(model, mode):
+    """One traced function: the movement of a sum, and of its count, by each example of batches."""
+    engine = PerExampleClipping(model)
+    clip = keras.Variable(1.0, dtype="float32", trainable=False)
+    # Nobody, then everybody but one.
+    masks = tf.constant(np.concatenate([np.ones((1, ROWS), bool), ~np.eye(ROWS, dtype=bool)]))
+
+    def one_sum(x, y, mask):
+        found, _, _ = engine.clipped_sum(
+            lambda: (ops.sum(ops.square(model(x, training=True) - y), axis=-1), None),
+            l2_norm_clip=clip,
+            batch_size=ROWS,
+            example_mask=mask,
+            mode=mode,
+        )
+        flat = tf.concat([tf.reshape(value, [-1]) for value in found.values], 0)
+        return tf.concat([flat, [found.count]], 0)
+
+    @tf.function(autograph=False)
+    def movements(x, y, clips):
+        def one_batch(elements):
+            bound = clip.value.assign(elements[2])
+            with tf.control_dependencies([bound]):
+                sums = tf.map_fn(
+                    lambda mask: one_sum(elements[0], elements[1], mask),
+                    masks,
+                    fn_output_signature=tf.float32,
+                )
+            return tf.cast(sums, tf.float64)
+
+        sums = tf.map_fn(
+            one_batch, (x, y, clips), fn_output_signature=tf.float64, parallel_iterations=1
+        )
+        moved = sums[:, :1] - sums[:, 1:]
+        bounds = tf.cast(clips, tf.float64)[:, None]
+        return tf.norm(moved[..., :-1], axis=-1) / bounds, moved[..., -1]
+
+    return movements
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", BATCHES)
+def test_10000_random_neighbouring_batches(name, mode):
+    """12 cases, 10,080 pairs: half the batches ordinary, half of them hostile."""
+    build, count = BATCHES[name]
     model = build()
-    movement = neighbours(model, clip)
     rng = np.random.default_rng(11)
-    moved = []
+    x = np.empty((count, ROWS, *model.input_shape[1:]), "float32")
+    y = np.empty((count, ROWS, 3), "float32")
     for trial in range(count):
         if trial % 2:
-            x, y = adversarial_batch(rng, model.input_shape[1:])
+            x[trial], y[trial] = adversarial_batch(rng, model.input_shape[1:])
         else:
-            scale = 10.0 ** rng.uniform(-2, 2)
-            x = rng.normal(size=(ROWS, *model.input_shape[1:])).astype("float32")
-            y = (scale * rng.normal(size=(ROWS, 3))).astype("float32")
-        moved.append(movement(x, y, rng.integers(ROWS)))
-    moved = np.array(moved)
-    print(f"\n{build.__name__}: largest movement over the clip minus one: {moved.max() - 1:.2e}")
+            x[trial] = rng.normal(size=x.shape[1:])
+            y[trial] = 10.0 ** rng.uniform(-2, 2) * rng.normal(size=(ROWS, 3))
+    clips = (10.0 ** rng.uniform(-3, 2, count)).astype("float32")
+    moved, counted = (np.asarray(m) for m in leave_one_out(model, MODES[mode])(x, y, clips))
+    assert np.isfinite(moved).all()
+    print(f"\n{name}, {mode}: largest movement over the clip minus one: {moved.max() - 1:.2e}")
     assert moved.max() <= BOUND
     # The test would be empty if little ever reached the bound.
-    assert np.mean(moved > 0.99) > 0.2
+    assert np.mean(moved > 0.95) > 0.1
+    np.testing.assert_array_equal(np.abs(counted), 0.5)
+    if mode == "adaptive":
+        # Sum and count, each over its own noise, move together as one sum under the stated noise.
+        stddev = MODES[mode].sum_noise_multiplier(NOISE_MULTIPLIER, ROWS)
+        joint = NOISE_MULTIPLIER * np.hypot(moved / stddev, counted / 0.9)
+        assert 0.99 < joint.max() <= BOUND
 
 
 def test_neighbouring_batches_under_xla():
