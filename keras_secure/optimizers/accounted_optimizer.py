@@ -54,8 +54,14 @@ class AccountedOptimizer(PrivacyReports, OptimizerWrapper):
         self._released.value.assign(step + ops.cast(allowed, "int64"))
 
     def open_phase(self, phase):
-        """Enters in the ledger how the coming steps are made."""
+        """Enters in the ledger how the coming steps are made, and holds them to the budget."""
         self.ledger.begin(phase, self.executed_steps)
+        if self._budget is not None:
+            self._limit_steps(*self._budget)
+
+    def close_phase(self):
+        """Ends the phase: steps that follow it would be of unknown sampling, and are refused."""
+        self.ledger.begin(None, self.executed_steps)
 
     @property
     def executed_steps(self):
@@ -75,22 +81,31 @@ class AccountedOptimizer(PrivacyReports, OptimizerWrapper):
         that is loaded.
 
         Returns:
-            int: how many more steps of the current phase the budget holds.
+            int: how many more steps of the current phase the budget holds; None between phases,
+            where the next to open sets the limit.
 
         Raises:
             BudgetExhaustedError: if it holds none.
         """
         self._budget = (target_epsilon, target_delta)
-        phases = self.ledger.phases(self.executed_steps)
-        steps = accounting.max_steps(phases, self.ledger.current, target_epsilon, target_delta)
-        self._step_limit.value.assign(self.executed_steps + steps)
+        steps = self._limit_steps(target_epsilon, target_delta)
         if steps == 0:
-            spent = accounting.epsilon(phases, target_delta)
+            spent = self.epsilon(target_delta)
             raise BudgetExhaustedError(
                 f"Epsilon {spent:.4g} of {target_epsilon:.4g} is spent at delta "
                 f"{target_delta:.3g}, and one more step would cross the budget. Stop here, raise "
                 "the budget, or start over with more noise."
             )
+        return steps
+
+    def _limit_steps(self, target_epsilon, target_delta):
+        if self.ledger.current is None:
+            return None
+        # The compiled step counts steps, but how many a budget holds depends on the phase, so every
+        # phase that opens asks again.
+        phases = self.ledger.phases(self.executed_steps)
+        steps = accounting.max_steps(phases, self.ledger.current, target_epsilon, target_delta)
+        self._step_limit.value.assign(self.executed_steps + steps)
         return steps
 
     def lift_limit(self):
@@ -99,7 +114,7 @@ class AccountedOptimizer(PrivacyReports, OptimizerWrapper):
         self._step_limit.value.assign(_NO_LIMIT)
 
     def inherit_ledger(self, other):
-        """Takes over what another DP optimizer spent on the same model."""
+        """Takes over what another DP optimizer spent on the same model, and its budget."""
         if other is self:
             return
         if self.executed_steps:
@@ -110,6 +125,7 @@ class AccountedOptimizer(PrivacyReports, OptimizerWrapper):
         ledger = other.ledger
         self.ledger = Ledger(ledger.phases(other.executed_steps), ledger.run_id, ledger.is_open)
         self.private_steps.assign(other.executed_steps)
+        self._budget = other._budget
         self._key, self._loaded_text = other._key, other._loaded_text
         self._awaits_journal = other._awaits_journal
 

@@ -16,6 +16,12 @@ from keras_secure.errors import (
 from keras_secure.objectives import Objective, PerExampleLoss, Standard
 from keras_secure.optimizers import DPOptimizer
 from keras_secure.registration import component
+from keras_secure.training.fit_guards import (
+    check_callbacks,
+    last_private_optimizer,
+    refuse_exchanged_optimizer,
+    remember_private_optimizer,
+)
 from keras_secure.training.private_data import first_batch, private_examples
 from keras_secure.training.private_training import PrivateTraining
 
@@ -121,7 +127,7 @@ class SecureModel(keras.Model):
             PrivacyError: if both `metrics` and `weighted_metrics` are given with a `DPOptimizer`,
                 or a private model is compiled without one.
         """
-        previous = self.optimizer if self.is_private else None
+        previous = last_private_optimizer(self.model)
         optimizer = keras.optimizers.get(optimizer)
         private = isinstance(optimizer, DPOptimizer)
         if not private and hasattr(optimizer, "inner_optimizer"):
@@ -132,13 +138,15 @@ class SecureModel(keras.Model):
                     "Compile with the DPOptimizer itself."
                 )
         if previous is not None and previous.executed_steps:
-            if not private:
+            if private:
+                # Also what another wrapper around this model has spent.
+                optimizer.inherit_ledger(previous)
+            elif self._private is not None:
                 raise PrivacyError(
                     f"{previous.executed_steps} private steps were executed on this model; further "
                     "steps without privacy would void them. Compile with a DPOptimizer, or, if the "
                     "new data is public, wrap the inner model in a new SecureModel."
                 )
-            optimizer.inherit_ledger(previous)
         self._metrics_are_weighted = True
         self._private = None
         if private:
@@ -165,6 +173,8 @@ class SecureModel(keras.Model):
             jit_compile=jit_compile,
             auto_scale_loss=auto_scale_loss and not private,
         )
+        if private:
+            remember_private_optimizer(self.model, optimizer)
         self.per_example_loss = (
             None if loss is None else PerExampleLoss(loss, loss_weights, self.output_names)
         )
@@ -195,11 +205,14 @@ class SecureModel(keras.Model):
         """
         if self.per_example_loss is None:
             raise InputError("Compile the SecureModel with a loss before fit.")
+        self._refuse_exchanged_optimizer()
         if self.is_private:
             backend.check_distribution(self.distribute_strategy)
             self._private.refuse_without_journal(callbacks)
-            sets_budget = any(hasattr(c, "target_epsilon") for c in tree.flatten(callbacks or ()))
-            if not sets_budget:
+            sets_budget = check_callbacks(callbacks)
+            if sets_budget:
+                self.optimizer.lift_limit()  # The callback sets its own.
+            else:
                 self._private.refuse_if_exhausted()
             data = private_examples(x, y, sample_weight, class_weight)
             if data is not None:
@@ -216,26 +229,33 @@ class SecureModel(keras.Model):
                 y = sample_weight = class_weight = batch_size = None
             else:
                 self._private.begin_unsampled(first_batch(x), x, max(1, epochs - initial_epoch))
+            # The phase that was opened may be dearer than the one before.
+            self._private.refuse_if_exhausted()
             shuffle = False
             validation_split = 0.0
-        history = super().fit(
-            x=x,
-            y=y,
-            batch_size=batch_size,
-            epochs=epochs,
-            verbose=verbose,
-            callbacks=callbacks,
-            validation_split=validation_split,
-            validation_data=validation_data,
-            shuffle=shuffle,
-            class_weight=class_weight,
-            sample_weight=sample_weight,
-            initial_epoch=initial_epoch,
-            steps_per_epoch=steps_per_epoch,
-            validation_steps=validation_steps,
-            validation_batch_size=validation_batch_size,
-            validation_freq=validation_freq,
-        )
+        try:
+            history = super().fit(
+                x=x,
+                y=y,
+                batch_size=batch_size,
+                epochs=epochs,
+                verbose=verbose,
+                callbacks=callbacks,
+                validation_split=validation_split,
+                validation_data=validation_data,
+                shuffle=shuffle,
+                class_weight=class_weight,
+                sample_weight=sample_weight,
+                initial_epoch=initial_epoch,
+                steps_per_epoch=steps_per_epoch,
+                validation_steps=validation_steps,
+                validation_batch_size=validation_batch_size,
+                validation_freq=validation_freq,
+            )
+        finally:
+            if self.is_private:
+                # Steps taken by hand from now on are not of this phase's sampling.
+                self.optimizer.close_phase()
         if self.is_private and not sets_budget and self.optimizer.is_exhausted:
             warnings.warn(
                 "The privacy budget of an earlier fit ended during this one; the steps after it "
@@ -247,16 +267,20 @@ class SecureModel(keras.Model):
 
     def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
         """Takes one step; under a `DPOptimizer` it is accounted without amplification."""
+        self._refuse_exchanged_optimizer()
         if self.is_private:
             self._private.refuse_without_journal()
             self._private.refuse_if_exhausted()
             self._private.begin_unsampled((x, y, sample_weight))
+            # The phase that was opened may be dearer than the one before.
+            self._private.refuse_if_exhausted()
         return super().train_on_batch(
             x, y, sample_weight=sample_weight, class_weight=class_weight, return_dict=return_dict
         )
 
     def train_step(self, data):
         """One step: attack, per-example losses, update (clipped and noised if private)."""
+        self._refuse_exchanged_optimizer()
         x, y, sample_weight, mask = _unpack(data)
         if self.is_private:
             self._private.update((x, y, sample_weight), mask)
@@ -306,6 +330,10 @@ class SecureModel(keras.Model):
         value = self.compute_loss(x, y, y_pred, sample_weight, training=False)
         self._update_loss_metric(value, ops.shape(tree.flatten(x)[0])[0])
         return self.compute_metrics(x, y, y_pred, sample_weight=None)
+
+    def _refuse_exchanged_optimizer(self):
+        compiled = last_private_optimizer(self.model) if self._private is not None else None
+        refuse_exchanged_optimizer(compiled, self.optimizer if self.is_private else None)
 
     def _ordinary_update(self, per_example):
         replicas = backend.replica_count()

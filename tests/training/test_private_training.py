@@ -217,7 +217,7 @@ def test_ways_to_fit(name):
     assert optimizer.executed_steps == (8 if name == "validation_split" else 10)
     assert ("val_loss" in history) == (name == "validation_split")
     if name == "validation_split":
-        assert optimizer.ledger.current.sampling.dataset_size == 48
+        assert optimizer.ledger.phases(8)[-1].sampling.dataset_size == 48
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
@@ -359,6 +359,7 @@ def test_budget_holds_inside_an_execution_of_several_steps():
     assert optimizer.executed_steps % 8  # the limit fell inside an execution
     assert history["epsilon"][-1] == optimizer.epsilon(1e-3)
     frozen = model.get_weights()
+    optimizer.begin_phase(one_more[-1].sampling, 6)  # as the next fit would
     secure.train_function(iter([next(iter(endless(secure)))] * 8))
     for before, after in zip(frozen, model.get_weights(), strict=True):
         np.testing.assert_array_equal(before, after)
