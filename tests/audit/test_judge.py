@@ -4,13 +4,14 @@ import math
 
 import numpy as np
 import pytest
-from harness_audit import curve, full_report, leakage
+from harness_audit import canary_bound, curve, full_report, leakage, shadow_leakage
 
 from keras_secure.audit import AuditReport, judge
 from keras_secure.audit.judge import (
     judge_accuracy,
     judge_integrity,
     judge_membership,
+    judge_one_run,
     judge_privacy,
     judge_robustness,
     judge_serving,
@@ -166,6 +167,11 @@ def test_an_attack_that_the_guarantee_forbids_is_a_contradiction():
     assert "privacy.contradiction" not in by_id(judge_privacy(weak, leaking))
     other = privacy(model="other", epsilon=0.1)
     assert "privacy.contradiction" not in by_id(judge_privacy(other, leaking))
+    # Every kind of attack can contradict it.
+    shadows = {"private": shadow_leakage(3.0)}
+    strict = privacy(model="private", epsilon=0.1)
+    found = by_id(judge_privacy(strict, {"private": leakage(0.0)}, shadows))
+    assert "lira offline" in found["privacy.contradiction"].statement
 
 
 def spread_thin():
@@ -195,6 +201,35 @@ def test_a_few_exposed_people_count_even_if_the_average_is_safe():
     (finding,) = judge_membership({"plain": measured})
     assert finding.severity == "medium"
     assert "8.0% of the members are found at 1.0% false alarms" in finding.statement
+
+
+def test_a_rate_that_few_non_members_cannot_show_exposes_nobody():
+    # 8% of the members, but what is known of the false alarms is that they are below 12%.
+    point = OperatingPoint(0.001, 0.0, (0.0, 0.12), 0.08, (0.05, 0.12))
+    measured = dataclasses.replace(leakage(0.0), tpr_at_fpr=(point,))
+    assert judge_membership({"plain": measured})[0].severity == "ok"
+
+
+def test_shadow_models_are_named_in_what_they_find():
+    safe, leaking = judge_membership(
+        {"private": shadow_leakage(0.0), "plain": shadow_leakage(0.5)}, "lira"
+    )
+    assert (safe.id, safe.severity) == ("lira.private", "ok")
+    assert "By comparison with shadow models" in safe.statement
+    assert (leaking.id, leaking.severity) == ("lira.plain", "high")
+
+
+def test_one_run_is_held_against_the_ledger_of_its_own_model():
+    bounds = {"private": canary_bound(1.0), "plain": canary_bound(1.0)}
+    found = by_id(judge_one_run(bounds, privacy(model="private", epsilon=1.0)))
+    assert found["one_run.private"].severity == "critical"
+    assert found["one_run.plain"].severity == "info"
+    kept = by_id(judge_one_run(bounds, privacy(model="private", epsilon=50.0)))
+    assert kept["one_run.private"].severity == "ok"
+    assert by_id(judge_one_run(bounds))["one_run.private"].severity == "info"
+    stricter = {"private": canary_bound(1.0, delta=1e-6)}
+    promise = privacy(model="private", epsilon=1.0)
+    assert judge_one_run(stricter, promise)[0].severity == "info"
 
 
 @pytest.mark.parametrize(("p_value", "severity"), [(1e-9, "ok"), (1e-3, "low"), (0.4, "high")])

@@ -4,7 +4,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from harness_audit import curve, full_report, leakage
+from harness_audit import canary_bound, curve, full_report, leakage, shadow_leakage
 
 from keras_secure.audit import AuditReport, summary_table
 from keras_secure.audit.render_html import render_html
@@ -52,8 +52,8 @@ def test_page_is_well_formed_with_every_section(page):
     headings = re.findall(r"<h2>(.*?)</h2>", page)
     assert headings == [
         *("Models at a glance", "Findings", "Robustness", "Adversarial examples", "Privacy"),
-        *("Membership leakage", "Watermark", "Integrity", "Serving", "Data", "Timings"),
-        "Environment",
+        *("Membership leakage", "Audit in one run", "Watermark", "Integrity", "Serving", "Data"),
+        *("Timings", "Environment"),
     ]
     assert parsed.tags.count("svg") == 3
     assert parsed.tags.count("img") == 3 * 3
@@ -93,6 +93,8 @@ def evil_report():
         models={EVIL: {"accuracy": 0.9, "description": EVIL}, "plain": {"accuracy": 0.95}},
         robustness={"attack": EVIL, "norm": EVIL, "curves": {EVIL: curve(0.9, 0.1)}},
         membership={EVIL: leakage(0.0), "_hidden": leakage(0.1)},
+        lira={EVIL: shadow_leakage(0.3)},
+        one_run={EVIL: canary_bound(0.5)},
         privacy={
             **{"epsilon": 1.0, "target_delta": 1e-5, "model": EVIL, "sampling": EVIL},
             **{"exact_metrics": [EVIL], "reasons_not_private": [EVIL]},
@@ -144,14 +146,19 @@ def test_markdown_has_the_figures():
     assert "| 0.1 | 10.0%" in text
     assert "falls from 98.0% to 10.0%" in text
     assert "| p-value | 5.4e-20 |" in text
+    assert "Found at 0.1% false alarms" in text
+    assert "| plain | lira offline |" in text
+    assert "n/a | 600 / 300 |" in text
+    bound = full_report().one_run["private"]
+    assert f"| private | {bound.epsilon_lower:.3f} | 0.0001 | 95.0% |" in text
     assert "not private" in text
 
 
 def test_every_section_alone_can_be_rendered():
     report = full_report()
     for name in (
-        *("data", "models", "robustness", "privacy", "membership", "watermark", "integrity"),
-        *("serving", "adversarial_examples", "timings"),
+        *("data", "models", "robustness", "privacy", "membership", "lira", "one_run"),
+        *("watermark", "integrity", "serving", "adversarial_examples", "timings"),
     ):
         alone = AuditReport(**{name: getattr(report, name)})
         Page(render_html(alone))

@@ -17,10 +17,13 @@ def test_json_is_strict_and_complete():
     content = json.loads(render_json(full_report()), parse_constant=pytest.fail)
     assert set(content) == {
         *("title", "created", "environment", "baseline", "findings", "data", "models"),
-        *("robustness", "privacy", "membership", "watermark", "integrity", "serving"),
+        *("robustness", "privacy", "membership", "lira", "one_run", "watermark"),
+        *("integrity", "serving"),
         *("adversarial_examples", "timings"),
     }
     assert content["membership"]["plain"]["auc"] > 0.5
+    assert content["lira"]["plain"]["num_shadows"] == 16
+    assert content["one_run"]["private"]["num_canaries"] == 400
     example = content["adversarial_examples"][0]
     assert example["linf_distance"] == pytest.approx(0.1)
     assert "original" not in example
@@ -64,6 +67,8 @@ def test_findings_stand_with_the_worst_first():
         ({"integrity": {"verified": True, "tamper": {"file": "a"}}}, "lacks detected"),
         ({"data": "digits"}, "is a str; expected a dictionary"),
         ({"membership": {"plain": {"auc": 0.5}}}, "expected a MembershipReport"),
+        ({"lira": {"plain": None}}, r"lira\['plain'\] is a NoneType"),
+        ({"one_run": {"plain": 0.5}}, "expected a OneRunReport.*OneRunAudit.lower_bound"),
     ],
 )
 def test_a_wrong_section_is_named_at_once(section, words):

@@ -1,10 +1,12 @@
 """Sample measurements for the tests of the audit room."""
 
+import dataclasses
+
 import numpy as np
 
 from keras_secure.attacks import proportion_interval
 from keras_secure.audit import AuditReport
-from keras_secure.leakage import threshold_membership_attack
+from keras_secure.leakage import OneRunAudit, threshold_membership_attack
 
 EPSILONS = (0.0, 0.05, 0.1, 0.2)
 
@@ -24,6 +26,26 @@ def leakage(shift, members=600, others=300, seed=0):
     return threshold_membership_attack(
         generator.exponential(1.0, members), generator.exponential(1.0, others) + shift
     )
+
+
+def shadow_leakage(shift, **options):
+    """The same, as if shadow models had found it."""
+    return dataclasses.replace(
+        leakage(shift, **options),
+        attack="lira offline",
+        advantage=None,
+        num_shadows=16,
+        mean_member_loss=None,
+        mean_non_member_loss=None,
+    )
+
+
+def canary_bound(share_right, num_canaries=400, delta=1e-4):
+    """The outcome of an audit in one run in which a share of the coins was given away."""
+    audit = OneRunAudit(np.zeros((num_canaries, 1)), np.zeros(num_canaries, int), seed=0)
+    scores = np.random.default_rng(0).random(num_canaries)
+    given_away = np.arange(num_canaries) < share_right * num_canaries
+    return audit.lower_bound(np.where(given_away, audit.included * 2.0 - 0.5, scores), delta)
 
 
 def full_report(**changes):
@@ -60,6 +82,8 @@ def full_report(**changes):
             "exact_metrics": ["loss", "accuracy"],
         },
         "membership": {"plain": leakage(0.5), "robust": leakage(0.1), "private": leakage(0.0)},
+        "lira": {"plain": shadow_leakage(0.8), "private": shadow_leakage(0.0)},
+        "one_run": {"private": canary_bound(0.3)},
         "watermark": {
             "bits": 64,
             "ber": 0.0,

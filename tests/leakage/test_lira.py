@@ -183,11 +183,12 @@ def test_an_overfitted_model_is_exposed_and_refutes_a_small_epsilon():
     train(x[members], y[members])
     scores = ks.leakage.logit_confidences(model, x, y)
     shadows = train_shadows(train, x, y, num_shadows=8, seed=1)
-    for variant in ("online", "offline"):
-        report = lira_from_scores(scores, members, shadows, variant=variant)
-        assert report.auc >= 0.7
-        assert report.auc_interval[0] > 0.6
-    assert lira_from_scores(scores, members, shadows).contradiction(0.25, 1e-5) is not None
+    online = lira_from_scores(scores, members, shadows)
+    assert online.auc >= 0.7
+    assert online.auc_interval[0] > 0.65
+    assert online.contradiction(0.25, 1e-5) is not None
+    offline = lira_from_scores(scores, members, shadows, variant="offline")
+    assert offline.auc_interval[0] > 0.6
 
 
 def test_a_private_model_respects_its_epsilon_at_every_operating_point():
