@@ -16,8 +16,8 @@ class BandedNoise(NoiseSource):
 
     Step t releases row t of C^-1 z, where z is independent noise and C the lower triangular
     Toeplitz matrix of `privacy.matrix_factorization`: what the step drew, less its correlation with
-    the `bands - 1` releases before. Those are kept in memory and nowhere else: they are the noise of
-    weights that may have been published. So after a restart, or when a checkpoint is loaded, the
+    the `bands - 1` releases before. Those are kept in memory and nowhere else: they are the noise
+    of weights that may have been published. So after a restart, or when a checkpoint is loaded, the
     recursion starts anew, as a phase of its own.
 
     Args:

@@ -23,7 +23,7 @@ class DeterministicPasses(Sampling):
 
     Args:
         steps_per_epoch: Steps of one pass.
-        bands: Steps over which noise is correlated (see `privacy.BandedNoise`); 1 for independent
+        bands: Steps over which noise is correlated (`DPOptimizer(bands=...)`); 1 for independent
             noise. With banded columns of norm one the cost is the same, as long as `bands` is at
             most `steps_per_epoch`: the columns of one example's steps then do not overlap.
 
