@@ -22,6 +22,7 @@ from keras_secure.privacy.journal import Journal
 from keras_secure.privacy.ledger import Ledger, Phase
 from keras_secure.privacy.ledger_key import LedgerKey
 from keras_secure.privacy.make_compatible import make_compatible
+from keras_secure.privacy.matrix_factorization import banded_coefficients, prefix_error
 from keras_secure.privacy.model_check import check_model
 from keras_secure.privacy.rules import register_rule
 from keras_secure.privacy.sampling import (
@@ -63,6 +64,7 @@ __all__ = [
     "Rows",
     "Sampling",
     "UnstatedSampling",
+    "banded_coefficients",
     "bound_contributions",
     "calibrate_batch_size",
     "calibrate_noise_multiplier",
@@ -74,6 +76,7 @@ __all__ = [
     "max_steps",
     "max_true_positive_rate",
     "physical_batch_size",
+    "prefix_error",
     "privacy_curve",
     "privacy_statement",
     "register_rule",
