@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_secure.errors import InputError, PrivacyError
 from keras_secure.privacy.sampling.batches import Batches, multiple_of_eight
+from keras_secure.privacy.sampling.gaussian_mixture import gaussian_mixture_loss
 from keras_secure.privacy.sampling.sampling import Sampling
 
 # Standard deviations of the batch size that fit into the static shape. A draw beyond is truncated,
@@ -86,7 +87,6 @@ def _group_loss_distribution(sampling, noise_multiplier, group_size):
     also push another one out: at most 2j clips. An observer who is told which of the two holds
     learns no less.
     """
-    from dp_accounting.pld import privacy_loss_distribution as pld
     from scipy import stats
 
     drawn = np.arange(group_size + 1)
@@ -95,9 +95,7 @@ def _group_loss_distribution(sampling, noise_multiplier, group_size):
     chances = chances / chances.sum()
 
     def mixture(sensitivity):
-        return pld.from_mixture_gaussian_mechanism(
-            noise_multiplier, (sensitivity * drawn).tolist(), chances.tolist()
-        )
+        return gaussian_mixture_loss(noise_multiplier, sensitivity * drawn, chances)
 
     rows = sampling.physical_batch_size
     if rows is None:
