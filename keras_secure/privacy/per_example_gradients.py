@@ -91,7 +91,8 @@ class PerExampleGradients:
             ops.zeros(v.shape, "float32") if g is None else g
             for v, g in zip(variables, found[observed:], strict=False)
         ]
-        return _contributions(ruled, records, copies), losses, aux, ordinary
+        contributions = _contributions(ruled, records, copies, {id(v) for v in variables})
+        return contributions, losses, aux, ordinary
 
     def weighted_sums(self, contributions, weights):
         """Returns, for each trainable variable, the sum of its gradients times (batch,) weights."""
@@ -140,14 +141,22 @@ class PerExampleGradients:
                     )
 
 
-def _contributions(ruled, records, copies):
-    """From variable ids to what layers and copies contribute, joined where there is more."""
+def _contributions(ruled, records, copies, trained):
+    """From ids of trained variables to what layers and copies contribute, joined where it is more.
+
+    Args:
+        ruled: The layers with rules.
+        records: From layer ids to pairs (inputs, gradient).
+        copies: From variable ids to the gradients of their copies.
+        trained: Ids of the trainable variables.
+    """
     found: dict[int, list] = {}
     for layer in ruled:
         if calls := records[id(layer)]:
             calls = [(tree.map_structure(_float32, inputs), dz) for inputs, dz in calls]
             for variable, contribution in rule_for(layer)(layer, calls):
-                found.setdefault(id(variable), []).append((layer, contribution))
+                if id(variable) in trained:
+                    found.setdefault(id(variable), []).append((layer, contribution))
     contributions = {
         key: joined([part for _, part in parts], _are_alike([layer for layer, _ in parts]))
         for key, parts in found.items()

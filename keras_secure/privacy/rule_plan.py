@@ -48,14 +48,14 @@ class RulePlan:
                 return
             visited.add((id(layer), around))
             own, rule = own_variables(layer), rule_for(layer)
-            if rule is not None and rule.parts:
-                own = layer.trainable_variables
-            if id(layer) in self._by_example or self._copied & _ids(own):
+            # A layer may also use weights of its inner layers itself.
+            used = _ids(layer.trainable_variables)
+            if id(layer) in self._by_example or self._copied & used:
                 rule = None
             # Recurrent layers without a rule run their cells in a loop, where nothing can be seen.
             closed = rule is None and isinstance(layer, keras.layers.RNN)
             lacking = layer.trainable_variables if closed else own if rule is None else []
-            if rule is not None and own:
+            if rule is not None:
                 ruled[id(layer)] = layer
             if around is None and (lacking or id(layer) in self._by_example):
                 around = id(layer)

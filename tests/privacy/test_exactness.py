@@ -3,14 +3,13 @@
 import keras
 import numpy as np
 import pytest
-from harness_clipping import assert_exact, seed_states, squared_error
+from harness_clipping import SIZE, assert_exact, check, normal, seed_states, sequential
 from keras import layers, ops
 
 from keras_secure.errors import FallbackWarning
 from keras_secure.privacy import Materialized, OuterProducts, PerExampleClipping, Rows
 from keras_secure.privacy.rules import rule_for
 
-SIZE = 5
 EINSUMS = {
     "plain": ((6,), "ab,bc->ac", {"output_shape": 3}),
     "split_heads": ((4, 6), "abc,cde->abde", {"output_shape": (None, 2, 3), "bias_axes": "de"}),
@@ -21,34 +20,6 @@ EINSUMS = {
     "summed_axis": ((4, 6), "abc,cd->ad", {"output_shape": 2, "bias_axes": "d"}),
     "moved_axes": ((4, 6), "abc,dc->adb", {"output_shape": (2, 4), "bias_axes": "d"}),
 }
-
-
-def normal(*shape, seed=0):
-    return np.random.default_rng(seed).normal(size=shape).astype("float32")
-
-
-def sequential(shape, *parts, dtype=None):
-    return keras.Sequential([keras.Input(shape, dtype=dtype), *parts])
-
-
-def check(model, x=None, *, training=False, fallback=(), weights=None, **options):
-    """Asserts exactness on random targets; returns the relative error."""
-    x = normal(SIZE, *model.input_shape[1:]) if x is None else x
-    outputs = model(x, training=False)
-    y = keras.tree.map_structure(lambda o: normal(*o.shape, seed=1), outputs)
-
-    def losses():
-        values = squared_error(y, model(x, training=training))
-        return values if weights is None else values * weights
-
-    engine = PerExampleClipping(model)
-    if fallback:
-        with pytest.warns(FallbackWarning, match="one copy of their weights"):
-            found = engine.gradients.layers()[1]
-        assert {type(layer) for layer in found} == set(fallback)
-    else:
-        assert engine.gradients.layers()[1] == []
-    return assert_exact(model, losses, SIZE, engine=engine, **options)
 
 
 RULED = {
@@ -248,59 +219,28 @@ class OwnWeights(layers.Layer):
         return ops.tanh(inputs * self.scale)
 
 
-class IntoBatch(layers.Layer):
-    """Folds positions into the batch axis, where no rule can tell examples apart."""
-
-    def __init__(self):
-        super().__init__()
-        self.dense = layers.Dense(4)
-
-    def build(self, shape):
-        self.dense.build((None, 2))
-
-    def call(self, inputs):
-        return ops.reshape(self.dense(ops.reshape(inputs, (-1, 2))), (-1, 3, 4))
-
-
-class Tied(layers.Layer):
-    """Uses the weights of its embedding behind the embedding's back."""
-
-    def __init__(self):
-        super().__init__()
-        self.table, self.dense = layers.Embedding(5, 4), layers.Dense(4)
-
-    def build(self, shape):
-        self.table.build(shape)
-        self.dense.build((None, None, 4))
-
-    def call(self, tokens):
-        return ops.matmul(self.dense(self.table(tokens)), ops.transpose(self.table.embeddings))
-
-
 class SwappedCall(layers.Dense):
     def call(self, inputs):
         return 2.0 * super().call(inputs)
 
 
 FALLBACK = {
-    "lstm": (lambda: sequential((4, 3), layers.LSTM(3), layers.Dense(2)), layers.LSTM),
-    "depthwise": (lambda: sequential((5, 5, 2), layers.DepthwiseConv2D(3)), layers.DepthwiseConv2D),
-    "prelu": (lambda: sequential((6,), layers.Dense(4), layers.PReLU()), layers.PReLU),
-    "transpose": (
-        lambda: sequential((3, 3, 2), layers.Conv2DTranspose(2, 2)),
-        layers.Conv2DTranspose,
-    ),
-    "time_distributed": (
-        lambda: sequential((4, 3), layers.TimeDistributed(layers.Dense(3))),
-        layers.TimeDistributed,
-    ),
-    "bidirectional": (
-        lambda: sequential((4, 3), layers.Bidirectional(layers.GRU(2))),
-        layers.Bidirectional,
-    ),
     "own_weights": (lambda: sequential((4, 3), OwnWeights(), layers.Dense(2)), OwnWeights),
     "overridden_call": (lambda: sequential((4,), SwappedCall(3), layers.Dense(2)), SwappedCall),
+    "attention_scale": (
+        lambda: _attention(layers.Attention(use_scale=True)),
+        layers.Attention,
+    ),
+    "additive_attention": (
+        lambda: _attention(layers.AdditiveAttention()),
+        layers.AdditiveAttention,
+    ),
 }
+
+
+def _attention(layer):
+    inputs = keras.Input((4, 3))
+    return keras.Model(inputs, layers.Dense(2)(layer([inputs, inputs])))
 
 
 @pytest.mark.parametrize("name", FALLBACK)
@@ -309,6 +249,11 @@ def test_fallback(name):
     check(
         build(), fallback=[kind], modes=("eager", "graph") if name == "own_weights" else ("eager",)
     )
+
+
+@pytest.mark.slow
+def test_fallback_of_a_loop_over_convolutions():
+    check(sequential((2, 3, 3, 1), layers.ConvLSTM2D(1, 2)), fallback=[layers.ConvLSTM2D])
 
 
 class OwnDropout(OwnWeights):
@@ -346,28 +291,6 @@ def test_dropout_within_the_fallback_differs_by_example_and_step(mode):
         # d(output^2)/d(scale): where dropout kept, 2 * (2 tanh(s)) * 2 * (1 - tanh(s)^2).
         kept = 8 * np.tanh(1) * (1 - np.tanh(1) ** 2)
         np.testing.assert_allclose(gradient, (outputs != 0).sum(axis=0) * kept, rtol=1e-5)
-
-
-def test_fallback_is_found_when_examples_are_folded_into_positions():
-    model = sequential((3, 2), IntoBatch(), layers.Dense(2))
-    x, engine = normal(SIZE, 3, 2), PerExampleClipping(model)
-    with pytest.warns(FallbackWarning, match="IntoBatch"):
-        assert_exact(model, lambda: ops.sum(model(x) ** 2, axis=(1, 2)), SIZE, engine=engine)
-    assert [type(layer) for layer in engine.gradients.layers()[1]] == [IntoBatch]
-
-
-def test_verify_escalates_where_a_weight_is_used_behind_its_layers_back():
-    model = sequential((7,), Tied(), layers.Dense(2), dtype="int32")
-    engine = PerExampleClipping(model)
-
-    def losses():
-        return ops.sum(model(TOKENS) ** 2, axis=(1, 2))
-
-    with pytest.raises(AssertionError, match="relative error"):
-        assert_exact(model, losses, SIZE, engine=engine)
-    with pytest.warns(FallbackWarning, match="Tied"):
-        engine.gradients.verify(lambda: (losses(), None), batch_size=SIZE)
-    assert_exact(model, losses, SIZE, engine=engine)
 
 
 def test_verify_leaves_the_rules_alone_where_they_hold():
