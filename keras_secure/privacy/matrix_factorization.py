@@ -44,6 +44,11 @@ def prefix_error(coefficients, steps):
     Returns:
         float; `(steps + 1) / 2` for independent noise. Coefficients of another norm than one are
         charged for it.
+
+    Example:
+
+    >>> prefix_error([1.0], steps=9)
+    5.0
     """
     return _error_and_gradient(np.asarray(coefficients, dtype="float64"), steps)[0]
 

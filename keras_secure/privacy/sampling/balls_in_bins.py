@@ -30,6 +30,13 @@ class BallsInBinsSampling(Sampling):
     Raises:
         InputError: if `steps_per_epoch` is no positive int.
 
+    Example:
+
+    >>> from keras_secure import privacy
+    >>> phase = privacy.Phase(privacy.BallsInBinsSampling(10), 2.0, 1.0, 8.0, steps=20)
+    >>> round(privacy.epsilon(phase, 1e-5), 2)
+    0.89
+
     Reference: Chua et al. 2024, Balls-and-Bins Sampling for DP-SGD (arXiv 2412.16802).
     """
 

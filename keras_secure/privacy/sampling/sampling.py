@@ -14,6 +14,12 @@ class Sampling(ABC):
 
     Subclasses are frozen dataclasses of JSON-serializable values, registered by their `kind`, under
     which ledgers name them.
+
+    Example:
+
+    >>> from keras_secure import privacy
+    >>> privacy.Sampling.from_config({"kind": "deterministic", "steps_per_epoch": 5})
+    DeterministicPasses(steps_per_epoch=5, bands=1)
     """
 
     kind: ClassVar[str]
