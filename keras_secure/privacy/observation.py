@@ -81,6 +81,10 @@ class Observation:
                 stack.enter_context(replaced(layer, "call", self._plain(layer)))
             for layer, variables in self.mapped:
                 stack.enter_context(replaced(layer, "call", self._mapper(layer, variables)))
+            for layer in (*self.ruled, *(layer for layer, _ in self.mapped)):
+                if hasattr(layer, "use_cudnn"):
+                    # On a GPU, Bidirectional would run both directions past their layers' `call`.
+                    stack.enter_context(replaced(layer, "use_cudnn", False))
             yield
         # Raised here and not inside the layer, where Keras would wrap it.
         if self._failure is not None:

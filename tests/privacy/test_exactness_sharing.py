@@ -220,6 +220,9 @@ class SharedEinsum(layers.EinsumDense):
     def build(self, shape):
         self._kernel, self.bias = self.other._kernel, None
 
+    def compute_output_shape(self, shape):
+        return shape
+
 
 class SharedEmbedding(layers.Embedding):
     """A table of another layer."""
