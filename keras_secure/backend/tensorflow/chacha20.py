@@ -19,15 +19,21 @@ def secure_normal(size, stddev, key, counter):
     words = tf.reshape(tf.bitcast(tf.convert_to_tensor(key), tf.uint32), (8,))
     position = tf.bitcast(tf.cast(counter, tf.int64), tf.uint32)
     nonce = tf.stack([position[0], position[1], tf.zeros((), tf.uint32)])
-    # Two words make two draws.
     blocks = -(-size * _TERMS // (_BLOCK_WORDS * _BLOCK_STEP)) * _BLOCK_STEP
-    random = tf.reshape(fused(chacha20)(words, nonce, blocks), (2, -1))
-    pairs = tf.complex(tf.bitcast(random[0], tf.float32), tf.bitcast(random[1], tf.float32))
-    cosines, sines = fused(box_muller)(pairs, tf.cast(stddev, tf.float32) * _TERMS**-0.5)
-    # The two draws of one pair depend on the same radius, so they never enter the same sum.
-    sines = tf.roll(sines, 1, axis=0)
-    terms = tf.concat([cosines, sines], axis=0)
-    return tf.reduce_sum(tf.reshape(terms, (_TERMS, -1)), axis=0)[:size]
+    random = fused(chacha20)(words, nonce, blocks)
+    return tf.concat(fused(_sums)(random, tf.cast(stddev, tf.float32)), axis=0)[:size]
+
+
+def _sums(random, stddev):
+    """Four pairs of words become two values, each the sum of one draw from every pair."""
+    first, second = (
+        tf.bitcast(half, tf.float32) for half in tf.split(tf.reshape(random, (2 * _TERMS, -1)), 2)
+    )
+    cosines, sines = box_muller(tf.complex(first, second), stddev * _TERMS**-0.5)
+    return (
+        cosines[0] + cosines[1] + sines[2] + sines[3],
+        sines[0] + sines[1] + cosines[2] + cosines[3],
+    )
 
 
 def chacha20(key, nonce, num_blocks, first_block=0):
