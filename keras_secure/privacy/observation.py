@@ -77,8 +77,9 @@ class Observation:
         with contextlib.ExitStack() as stack:
             for layer in self.ruled:
                 stack.enter_context(replaced(layer, "call", self._recorder(layer)))
-            for layer in self._others_by_example():
-                stack.enter_context(replaced(layer, "call", self._plain(layer)))
+            for layer, safe in self._others_by_example():
+                call = self._choice(layer.call, safe)
+                stack.enter_context(replaced(layer, "call", call))
             for layer, variables in self.mapped:
                 stack.enter_context(replaced(layer, "call", self._mapper(layer, variables)))
             for layer in (*self.ruled, *(layer for layer, _ in self.mapped)):
@@ -110,22 +111,21 @@ class Observation:
         return records, {key: next(remaining) for key in self.copies}
 
     def _others_by_example(self):
-        """The layers inside mapped ones that are neither recorded nor mapped themselves."""
+        """Pairs (layer, call by example) of what mapped layers hold without its being observed."""
         taken = {id(layer) for layer in (*self.ruled, *(layer for layer, _ in self.mapped))}
         inside = [part for layer, _ in self.mapped for part in layer._flatten_layers()]
-        return {id(part): part for part in inside if id(part) not in taken}.values()
+        others = {id(part): part for part in inside if id(part) not in taken}.values()
+        return [(part, safe) for part in others if (safe := safe_call(part, part.call))]
 
-    def _plain(self, layer):
-        call, safe = layer.call, safe_call(layer, layer.call)
+    def _choice(self, usual, safe):
+        def chosen(*args, **kwargs):
+            return (usual if self._frame is None else safe)(*args, **kwargs)
 
-        def plain(*args, **kwargs):
-            return (call if self._frame is None else safe)(*args, **kwargs)
-
-        return plain
+        return chosen
 
     def _recorder(self, layer):
         observe, usual = rule_for(layer).observe or see_preactivation, layer.call
-        safe = safe_call(layer, usual)
+        safe = safe_call(layer, usual) or usual
         variables = {id(variable) for variable in layer.trainable_variables}
 
         def recorded(*args, **kwargs):
@@ -168,7 +168,7 @@ class Observation:
         return None
 
     def _mapper(self, layer, variables):
-        call = safe_call(layer, layer.call)
+        call = safe_call(layer, layer.call) or layer.call
 
         def mapped(*args, **kwargs):
             if self._frame is not None:

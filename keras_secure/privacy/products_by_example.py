@@ -13,14 +13,14 @@ from keras_secure.privacy.replacement import replaced
 
 
 def safe_call(layer, call):
-    """Returns `call`, or its equal for a layer that multiplies inputs by one kernel."""
+    """Returns the equal of `call` for a layer that multiplies inputs by a kernel, or else None."""
     if getattr(layer, "quantization_mode", None) is not None:
-        return call
+        return None
     if type(layer).call is keras.layers.Dense.call:
         return _dense(layer, call)
     if type(layer).call is keras.layers.EinsumDense.call:
         return _einsum_dense(layer)
-    return call
+    return None
 
 
 def _dense(layer, call):

@@ -6,10 +6,9 @@ from keras_secure import backend
 from keras_secure.privacy.contributions import Contribution, Materialized, OuterProducts, Rows
 from keras_secure.privacy.convolution_products import ConvolutionProducts
 
-# Where parts cancel to less than this share of their sizes, the norm of the sum is raised by more
-# than its rounding error, so that it bounds the true one.
-_CANCELLATION = 1e-4
-_ROUNDING = 2e-6
+# Relative rounding error of a float32 sum of products, with room. Squared norms of sums are raised
+# by as much of their terms' sizes, so that cancellation between the parts cannot hide a gradient.
+_ROUNDING = 5e-7
 
 
 class Tied(Contribution):
@@ -18,10 +17,11 @@ class Tied(Contribution):
     Args:
         parts: Contributions to the same variable.
         cross: Sum over pairs of parts of the inner product of their gradients, shape (batch,).
+        size: Sum of the absolute values of the terms that `cross` adds up, shape (batch,).
     """
 
-    def __init__(self, parts, cross):
-        self.parts, self.cross = parts, cross
+    def __init__(self, parts, cross, size):
+        self.parts, self.cross, self.size = parts, cross, size
 
     @property
     def factors(self):
@@ -36,11 +36,9 @@ class Tied(Contribution):
 
     def squared_norms(self):
         """See `Contribution`."""
-        squares = [part.squared_norms() for part in self.parts]
-        ceiling = ops.square(sum(ops.sqrt(square) for square in squares))
-        squared = sum(squares) + 2.0 * self.cross
-        raised = ops.maximum(squared, 0.0) + _ROUNDING * ceiling
-        return ops.where(squared < _CANCELLATION * ceiling, raised, squared)
+        squared = sum(part.squared_norms() for part in self.parts)
+        lost = _ROUNDING * (squared + 2.0 * self.size)
+        return ops.maximum(squared + 2.0 * self.cross, 0.0) + lost
 
     def weighted_sum(self, weights):
         """See `Contribution`."""

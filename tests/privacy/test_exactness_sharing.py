@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from harness_clipping import (
     SIZE,
     assert_exact,
@@ -126,6 +127,25 @@ def test_only_the_own_weight_of_a_layer_takes_the_fallback():
     assert [type(x) for x in ruled] == [layers.Dense, layers.LayerNormalization, layers.Dense]
     assert [type(x) for x in fallback] == [Gated]
     check(model, fallback=[Gated], modes=("eager", "graph"))
+
+
+def test_rules_inside_the_fallback_with_a_dynamic_batch_size():
+    model = randomized(sequential((4, 3), Gated(), layers.Dense(2)))
+    engine, x = PerExampleClipping(model), normal(SIZE, 4, 3)
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 4, 3))], autograph=False)
+    def norms(x):
+        found, _, _ = engine.clipped_sum(
+            lambda: (ops.sum(model(x) ** 2, axis=(1, 2)), None),
+            l2_norm_clip=0.5,
+            batch_size=ops.shape(x)[0],
+        )
+        return found.norms
+
+    with pytest.warns(FallbackWarning, match="gate"):
+        found = norms(x)
+    np.testing.assert_allclose(found[:2], norms(x[:2]), rtol=1e-5)
+    assert_exact(model, lambda: ops.sum(model(x) ** 2, axis=(1, 2)), SIZE, engine=engine)
 
 
 @pytest.mark.slow
@@ -261,7 +281,8 @@ def test_joined_contributions_are_the_sum():
         found = joined(parts)
         found.squared_norms()
         np.testing.assert_allclose(found.weighted_sum(weights), expected, rtol=1e-5, atol=1e-6)
-    cancelling = Tied([full, Materialized(-full.factors[0])], -full.squared_norms())
+    size = full.squared_norms()
+    cancelling = Tied([full, Materialized(-full.factors[0])], -size, size)
     norms = np.asarray(cancelling.squared_norms())
     assert np.all(norms >= 0)
     assert np.all(norms < 1e-3)

@@ -32,7 +32,7 @@ def reversible_embedding(layer, calls):
         for seen, dz in calls
         if "hidden" in seen
     ]
-    rows, products, cross = None, None, None
+    rows = products = None
     if looked_up:
         tokens = ops.concatenate([ids for ids, _ in looked_up], axis=1)
         grads = ops.concatenate([dz for _, dz in looked_up], axis=1)
@@ -53,8 +53,11 @@ def reversible_embedding(layer, calls):
         return [(layer.embeddings, products if rows is None else rows)]
     # <rows, products> needs the logits' gradients at the tokens that were looked up, no more.
     at_tokens = ops.take_along_axis(logits, tokens[:, None, :], axis=2)
-    cross = ops.einsum("bts,btd,bsd->b", at_tokens, hidden, grads)
-    return [(layer.embeddings, Tied([rows, products], cross))]
+    products_of_pairs = ops.einsum("btd,bsd->bts", hidden, grads)
+    cross = ops.sum(at_tokens * products_of_pairs, axis=(1, 2))
+    lengths = ops.norm(hidden, axis=2)[:, :, None] * ops.norm(grads, axis=2)[:, None, :]
+    size = ops.sum(ops.abs(at_tokens) * lengths, axis=(1, 2))
+    return [(layer.embeddings, Tied([rows, products], cross, size))]
 
 
 def _by_logits(layer, seen, dz):
