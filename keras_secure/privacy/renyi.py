@@ -1,5 +1,7 @@
 """Renyi accounting, for comparison with what others report (Mironov 2017, arXiv 1702.07476)."""
 
+import math
+
 import numpy as np
 
 from keras_secure.privacy.sampling import PoissonSampling
@@ -36,11 +38,12 @@ def _truncated(sampling, noise, steps):
     usual = _accountant(free.event(noise, 1))
     moments = usual.orders - 1.0
     displacing = _accountant(free.event(noise / 2, 1)).rdp
-    with np.errstate(divide="ignore"):
-        # Where nothing can be cut the second term is nothing.
-        mixed = np.logaddexp(
-            np.log1p(-full) + moments * usual.rdp, np.log(full) + moments * displacing
-        )
+    # Moments may be infinite, and what never happens counts as nothing all the same.
+    terms = [
+        math.log(chance) + moments * divergence if chance > 0 else np.full_like(moments, -np.inf)
+        for chance, divergence in ((1.0 - full, usual.rdp), (full, displacing))
+    ]
+    mixed = np.logaddexp(*terms)
     return steps * mixed / moments
 
 
