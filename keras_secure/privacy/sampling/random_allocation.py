@@ -41,7 +41,7 @@ def random_allocation_loss(noise_multiplier, bins, passes):
 
     Returns:
         A `PrivacyLossDistribution`. Where the noise is so small that the grid would be too coarse
-        (below about 0.4), the bound without amplification, which holds all the same.
+        (below about 0.5), the bound without amplification, which holds all the same.
     """
     single = _pass_loss(float(noise_multiplier), int(bins))
     if single is None:
