@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 def interpreter():
     """The Python of tensorflow-privacy's environment, or a skip that says how to give it."""
     given = os.environ.get(INTERPRETER)
-    for candidate in [given] if given else sorted(PEERS.glob("*/tensorflow_privacy/bin/python")):
+    for candidate in [given] if given else sorted(PEERS.glob("env-tensorflow-privacy/bin/python")):
         if Path(candidate).exists():
             return str(candidate)
     pytest.skip(
