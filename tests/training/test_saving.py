@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -58,6 +59,109 @@ def test_older_weights_are_refused_and_newest_accepted(tmp_path):
         secure.load_weights(tmp_path / "older.weights.h5")
     secure.load_weights(tmp_path / "newest.weights.h5")
     assert secure.optimizer.executed_steps == 10
+
+
+def restored(optimizer=None):
+    """A built model of the same shape, for weights to be loaded into."""
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(5, "relu"), layers.Dense(2)])
+    secure = ks.SecureModel(model)
+    secure.compile(optimizer or dp(), loss=keras.losses.SparseCategoricalCrossentropy(True))
+    secure(X[:1])
+    secure.optimizer.build(model.trainable_variables)
+    return secure
+
+
+def test_reports_speak_of_all_phases():
+    secure = trained(dp())
+    secure.fit(X, Y, batch_size=20, verbose=0)
+    optimizer = secure.optimizer
+    phases = optimizer.ledger.phases(optimizer.executed_steps)
+    assert [phase.steps for phase in phases] == [5, 2]
+    assert optimizer.epsilon(1e-3) == ks.privacy.epsilon(phases, 1e-3)
+    assert optimizer.epsilon(1e-3) < optimizer.epsilon(1e-3, accountant="rdp")
+    assert optimizer.epsilon(1e-3) < optimizer.epsilon(1e-3, max_examples_per_user=2)
+    assert optimizer.delta(optimizer.epsilon(1e-3)) == pytest.approx(1e-3, rel=1e-3)
+    epsilons, deltas = optimizer.privacy_curve([1e-3, 1e-2])
+    assert list(epsilons) == [optimizer.epsilon(delta) for delta in deltas]
+    text = optimizer.privacy_statement(1e-3)
+    assert text == ks.privacy.privacy_statement(phases, 1e-3)
+    assert "7 steps in 2 phases" in text
+
+
+def test_public_pretraining_costs_nothing_and_is_no_phase():
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(5, "relu"), layers.Dense(2)])
+    secure = ks.SecureModel(model)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    public = np.random.default_rng(1).normal(size=(40, 4)).astype("float32")
+    secure.compile("adam", loss=loss)
+    secure.fit(public, (public[:, 0] > 0).astype("int32"), verbose=0)
+    pretrained = [np.array(value) for value in model.get_weights()]
+    secure.compile(dp(), loss=loss)
+    assert secure.optimizer.epsilon(1e-3) == 0.0
+    for before, now in zip(pretrained, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(before, now)
+    secure.fit(X, Y, batch_size=8, verbose=0)
+    assert secure.optimizer.epsilon(1e-3) == trained(dp()).optimizer.epsilon(1e-3)
+    # Only this way round: private weights are not trained on without privacy.
+    with pytest.raises(ks.errors.PrivacyError, match="further steps without privacy"):
+        secure.compile("adam", loss=loss)
+
+
+def test_sealed_ledgers_load_under_their_key_only(tmp_path):
+    key = ks.privacy.LedgerKey.generate(tmp_path / "ledger.key")
+    secure = trained(dp())
+    secure.optimizer.seal_ledger(tmp_path / "ledger.key")
+    secure.save_weights(tmp_path / "sealed.weights.h5")
+    for path in tmp_path.glob("*.h5"):
+        secret = (tmp_path / "ledger.key").read_text().strip()
+        assert bytes.fromhex(secret) not in path.read_bytes()
+        assert secret.encode() not in path.read_bytes()
+    loaded = restored()
+    loaded.load_weights(tmp_path / "sealed.weights.h5")
+    loaded.optimizer.seal_ledger(key)
+    assert loaded.optimizer.executed_steps == 5
+    loaded = restored()
+    loaded.optimizer.seal_ledger(ks.privacy.LedgerKey(b"x" * 32))
+    with pytest.raises(ValueError, match="not sealed by the given key"):
+        loaded.load_weights(tmp_path / "sealed.weights.h5")
+
+
+def test_an_edited_ledger_is_refused(tmp_path):
+    secure = trained(dp())
+    path = tmp_path / "state.weights.h5"
+    secure.save_weights(path)
+
+    def edit(old, new):
+        with h5py.File(path, "r+") as file:
+            found = []
+            file.visititems(lambda n, v: found.append(n) if n.endswith("/ledger") else None)
+            (name,) = found
+            text = file[name][()].tobytes()
+            assert old in text
+            del file[name]
+            file[name] = np.frombuffer(text.replace(old, new), dtype=np.uint8)
+
+    edit(b'"noise_multiplier": 1.0', b'"noise_multiplier": 3.0')
+    with pytest.raises(ValueError, match="it was altered"):
+        restored().load_weights(path)
+    edit(b'"noise_multiplier": 3.0', b'"noise_multiplier": 1.0')
+    loaded = restored()
+    loaded.load_weights(path)
+    assert loaded.optimizer.executed_steps == 5
+
+
+def test_a_torn_file_never_loads_with_fewer_steps(tmp_path):
+    """What Keras itself was writing when the process was killed: refused, at every length."""
+    secure = trained(dp())
+    path = tmp_path / "state.weights.h5"
+    secure.save_weights(path)
+    data = path.read_bytes()
+    for cut in [*range(0, len(data), max(1, len(data) // 60)), len(data) - 1]:
+        path.write_bytes(data[:cut])
+        loaded = restored()
+        with pytest.raises((OSError, ValueError, KeyError)):
+            loaded.load_weights(path)
+        assert loaded.optimizer.executed_steps == 0
 
 
 def test_inner_model_loads_where_this_library_is_not(tmp_path):
