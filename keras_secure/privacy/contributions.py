@@ -45,14 +45,18 @@ class Materialized(Contribution):
 
     Args:
         gradients: Shape (batch, *variable.shape), any float dtype.
+        squared_norms: Optional function that returns the squared norms, where they are known.
     """
 
-    def __init__(self, gradients):
+    def __init__(self, gradients, squared_norms=None):
         self.factors = [ops.cast(gradients, "float32")]
+        self._known_norms = squared_norms
 
     def squared_norms(self):
         """See `Contribution`."""
         (gradients,) = self.factors
+        if self._known_norms is not None:
+            return self._known_norms()
         return _squared_lengths(_flat(gradients))
 
     def weighted_sum(self, weights):
@@ -81,6 +85,13 @@ class OuterProducts(Contribution):
         self.factors = [inputs, grads]
         self.finish, self.positions_last = finish, positions_last
         self.is_full = False
+        self._grad_lengths = None
+
+    def grad_lengths(self):
+        """For one group and one position, the squared length of each example's `grads`."""
+        if self._grad_lengths is None:
+            self._grad_lengths = _lengths(_flat(self.factors[1]), axis=1)
+        return self._grad_lengths
 
     def squared_norms(self):
         """See `Contribution`."""
@@ -89,8 +100,7 @@ class OuterProducts(Contribution):
         positions, width_in = (inputs.shape[2 + axis.index(name)] for name in "ti")
         width_out = grads.shape[-1]
         if positions == inputs.shape[1] == 1:
-            # In the shape that a bias has, so that the graph computes lengths common to both once.
-            return _lengths(_flat(inputs), axis=1) * _lengths(_flat(grads), axis=1)
+            return _lengths(_flat(inputs), axis=1) * self.grad_lengths()
         if positions is not None and positions * (width_in + width_out) < width_in * width_out:
             left = _lengths(inputs, axis=2 if self.positions_last else 3)
             right = _lengths(grads, axis=3)

@@ -69,6 +69,28 @@ def test_windows_by_a_loop(case):
     np.testing.assert_array_equal(found, expected)
 
 
+@settings(max_examples=40, deadline=None)
+@given(cases())
+def test_shifts_give_the_same_sums_over_positions_as_windows(case):
+    shape, window, strides, dilations, padding = case
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=shape).astype("float32")
+    windows = windows_by_loop(x, window, strides, dilations, padding)
+    counts = [
+        -(-size // stride)
+        if padding != "valid"
+        else (size - (taps - 1) * dilation - 1) // stride + 1
+        for size, taps, stride, dilation in zip(
+            shape[1:-1], window, strides, dilations, strict=True
+        )
+    ]
+    grads = rng.normal(size=(shape[0], *counts, 2)).astype("float32")
+    expected = np.einsum("bip,bpo->bio", windows, grads.reshape(shape[0], -1, 2))
+    shifts, spread = backend.extract_shifts(x, grads, window, strides, dilations, padding)
+    assert shifts.shape[2] == spread.shape[1]
+    np.testing.assert_allclose(np.einsum("bip,bpo->bio", shifts, spread), expected, atol=1e-4)
+
+
 @pytest.mark.parametrize("padding", ["valid", "same"])
 @pytest.mark.parametrize(
     ("window", "strides", "dilations"),

@@ -53,6 +53,61 @@ def test_halves_of_the_transform_are_independent():
     assert abs(np.corrcoef(first[1:], first[:-1])[0, 1]) < limit
 
 
+def threefry(key, counter):
+    """Threefry-2x32 with 20 rounds, in numpy, by its definition."""
+    keys = [np.uint32(k) for k in key] + [np.uint32(0x1BD11BDA ^ key[0] ^ key[1])]
+    left, right = (np.asarray(c, "uint32") + k for c, k in zip(counter, keys, strict=False))
+    for number in range(20):
+        turn = (13, 15, 26, 6, 17, 29, 16, 24)[number % 8]
+        left = left + right
+        right = (right << np.uint32(turn) | right >> np.uint32(32 - turn)) ^ left
+        if number % 4 == 3:
+            turn = number // 4 + 1
+            left, right = left + keys[turn % 3], right + keys[(turn + 1) % 3] + np.uint32(turn)
+    return left, right
+
+
+@pytest.mark.parametrize(
+    ("key", "counter", "expected"),
+    [
+        ((0, 0), (0, 0), (0x6B200159, 0x99BA4EFE)),
+        ((0xFFFFFFFF,) * 2, (0xFFFFFFFF,) * 2, (0x1CB996FC, 0xBB002BE7)),
+        ((0x13198A2E, 0x03707344), (0x243F6A88, 0x85A308D3), (0xC4923A9C, 0x483DF7A0)),
+    ],
+)
+def test_the_reference_generator_gives_the_published_words(key, counter, expected):
+    with np.errstate(over="ignore"):
+        assert tuple(int(word) for word in threefry(key, counter)) == expected
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_noise_is_the_reference_generator_shaped_in_double_precision(jit_compile):
+    key, step, size = np.array([-(2**62) + 5, 77], "int64"), 12345, 30_000
+    draws = backend.compiled(lambda k, c: backend.normal(size, 1.0, k, c), jit_compile=jit_compile)
+    found = np.asarray(draws(key, np.int64(step)))
+    with np.errstate(over="ignore"):
+        words = lambda value: (int(value) & 0xFFFFFFFF, int(value) >> 32 & 0xFFFFFFFF)  # noqa: E731
+        inner = [int(word) for word in threefry(words(key[0]), words(key[1] + step))]
+        first, second = threefry(inner, (np.arange(size), np.zeros(size, "uint32")))
+    radius = np.sqrt(-2 * np.log((np.floor(first / 2.0) + 0.5) / 2**31))
+    quadrant, offset = second >> 30, (second << np.uint32(2)).view("int32").astype("float64") + 2
+    angle = (quadrant + offset / 2**32) * np.pi / 2
+    # A whole number of pairs is drawn; the sines stand behind the cosines of all of them.
+    pairs = np.flatnonzero(np.isclose(found, (radius * np.sin(angle))[0], atol=1e-5))[0]
+    cosines, sines = (radius * np.cos(angle))[:pairs], (radius * np.sin(angle))[: size - pairs]
+    np.testing.assert_allclose(found, np.concatenate([cosines, sines]), atol=2e-5)
+
+
+def test_radii_reach_beyond_six_standard_deviations():
+    """The word zero gives the largest radius; none is infinite."""
+    from keras_secure.backend.tensorflow import noise
+
+    zero = np.zeros(2, "complex64")
+    cosines, sines = (np.asarray(part) for part in noise.box_muller(zero, np.float32(1.0)))
+    np.testing.assert_allclose(np.hypot(cosines, sines), np.sqrt(64 * np.log(2)), rtol=1e-5)
+    assert np.hypot(cosines, sines)[0] > 6.6
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 1001])
 def test_odd_sizes(size):
     values = draw(size)

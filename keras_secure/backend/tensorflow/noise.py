@@ -16,16 +16,19 @@ _BLOCK = 7680
 
 def normal(size, stddev, key, counter):
     """See `contract.Backend.normal`."""
-    # Under one key, Threefry maps the position to the key of that position's draw one to one, so no
-    # two positions share a stream. Within a draw the counter numbers the pairs.
-    outer = tf.reshape(tf.bitcast(key, tf.uint32), (4,))
-    shifted = tf.bitcast(tf.bitcast(key, tf.int64)[1] + tf.cast(counter, tf.int64), tf.uint32)
-    inner = tf.stack(_threefry(outer[0], outer[1], shifted[0], shifted[1]))
+    inner = fused(_key_of_draw)(tf.bitcast(key, tf.int64), tf.cast(counter, tf.int64))
     pairs = -(-size // (2 * _BLOCK)) * _BLOCK
     # Two functions, because within one XLA would draw the words anew for each use.
     words = fused(_random_words)(inner, pairs)
     cosines, sines = fused(box_muller)(words, tf.cast(stddev, tf.float32))
     return tf.concat([cosines, sines], axis=0)[:size]
+
+
+def _key_of_draw(key, position):
+    # Under one key, Threefry maps the position to the key of that position's draw one to one, so no
+    # two positions share a stream. Within a draw the counter numbers the pairs.
+    outer, shifted = tf.bitcast(key[0], tf.uint32), tf.bitcast(key[1] + position, tf.uint32)
+    return tf.stack(_threefry(outer[0], outer[1], shifted[0], shifted[1]))
 
 
 def _random_words(key, pairs):

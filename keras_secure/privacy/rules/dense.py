@@ -32,21 +32,23 @@ def bias_gradient(calls, bias):
 @register_rule(keras.layers.Dense, covers=is_plain)
 def dense(layer, calls):
     """Dense: the outer product of input and pre-activation gradient at each position."""
-    found = []
+    found: list = []
+    products = None
     if layer.kernel.trainable:
         width_in, width_out = layer.kernel.shape
-        found += [
-            (
-                layer.kernel,
-                OuterProducts(
-                    _joined([ops.reshape(x, _flat(x, width_in)) for x, _ in calls]),
-                    _joined([ops.reshape(dz, _flat(dz, width_out)) for _, dz in calls]),
-                    lambda total: total[0],
-                ),
-            )
-        ]
+        products = OuterProducts(
+            _joined([ops.reshape(x, _flat(x, width_in)) for x, _ in calls]),
+            _joined([ops.reshape(dz, _flat(dz, width_out)) for _, dz in calls]),
+            lambda total: total[0],
+        )
+        found += [(layer.kernel, products)]
     if layer.bias is not None and layer.bias.trainable:
-        found += [(layer.bias, bias_gradient(calls, layer.bias))]
+        if products is not None and products.factors[1].shape[2] == 1:
+            # With one position the gradients of the bias are among the kernel's factors.
+            bias = Materialized(calls[0][1], products.grad_lengths)
+        else:
+            bias = bias_gradient(calls, layer.bias)
+        found += [(layer.bias, bias)]
     return found
 
 
