@@ -1,8 +1,12 @@
 """Text, speech and images as people have them: private and robust training learns from them."""
 
 import csv
+import os
 import re
+import subprocess
+import sys
 import zlib
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -111,3 +115,18 @@ def test_robust_speech_classifier(real_data):
     assert plain.clean.value > 0.8
     assert robust.clean.value > 0.7
     assert robust.worst_case.low > plain.worst_case.high
+
+
+@pytest.mark.parametrize(("dataset", "accuracy"), [("mnist", 98.0), ("fashion_mnist", 86.0)])
+def test_accuracy_at_epsilon_three(real_data, dataset, accuracy):
+    example = Path(__file__).parents[2] / "examples" / "private_images.py"
+    run = subprocess.run(
+        [sys.executable, str(example), "--dataset", dataset, "--data", str(real_data)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(example.parents[1])},
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
+    found = re.search(r"mean of 1: test accuracy ([\d.]+)% at epsilon ([\d.]+)", run.stdout)
+    assert float(found[1]) >= accuracy, run.stdout
+    assert 2.9 < float(found[2]) <= 3.0
