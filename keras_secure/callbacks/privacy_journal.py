@@ -1,6 +1,7 @@
 """Recording steps on the disk before they are executed, so that no crash loses count of them."""
 
 import warnings
+from typing import Any
 
 import keras
 
@@ -62,13 +63,14 @@ class PrivacyJournal(keras.callbacks.Callback):
         self.path, self.reserve = path, int(reserve)
         self.key = None if key is None else LedgerKey.load(key)
         self.lost_steps = 0
-        self._journal = self._plan = None
+        self._journal: Any = None
+        self._plan: Any = None
         self._planned = 0
 
     def set_model(self, model):
         """Announces the journal to the optimizer, before any callback loads a checkpoint."""
         super().set_model(model)
-        optimizer = getattr(model, "optimizer", None)
+        optimizer: Any = getattr(model, "optimizer", None)
         if not hasattr(optimizer, "reconcile"):
             raise PrivacyError(
                 f"PrivacyJournal found a {type(optimizer).__name__}, which takes no private steps. "

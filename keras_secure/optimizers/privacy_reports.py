@@ -1,14 +1,19 @@
 """What an optimizer with a ledger can say of the privacy it has spent."""
 
+from typing import Any
+
 from keras_secure.privacy import accounting, privacy_statement
 
 
 class PrivacyReports:
-    """Reports on the steps executed so far, over all phases; `ledger` and `executed_steps` given.
+    """Reports on the steps executed so far, over all phases.
 
     All take `accountant`, `"pld"` (tight, the default) or `"rdp"`, and `max_examples_per_user`, how
     many examples one user contributed at most: 1 protects single examples, more all of a user's.
     """
+
+    ledger: Any
+    executed_steps: Any
 
     def epsilon(self, target_delta, *, accountant="pld", max_examples_per_user=1):
         """Returns the epsilon spent so far, over all phases, at `target_delta`."""

@@ -35,7 +35,7 @@ def loss_distribution(parts, max_examples_per_user=1):
     Returns:
         A `PrivacyLossDistribution`, or None if some sampling knows none for so many examples.
     """
-    laws = []
+    laws: list[tuple] = []
     for sampling, noise, steps in parts:
         if max_examples_per_user == 1:
             # The function is part of the key under which results are kept.

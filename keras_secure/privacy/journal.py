@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import weakref
+from typing import Any
 
 from keras_secure.errors import InputError, PrivacyError
 from keras_secure.integrity.atomic import sync_folder
@@ -57,7 +58,7 @@ class Journal:
         self.path = os.path.realpath(path)
         self._key = None if key is None else LedgerKey.load(key)
         self._records = JournalRecords(self._key)
-        self._file = None
+        self._file: Any = None
         earlier = _OPEN.get(self.path)
         if earlier is not None:
             # An earlier fit that ended by an exception; its steps can no longer be reserved.

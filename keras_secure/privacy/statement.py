@@ -87,9 +87,8 @@ def _meaning(phases, target_delta, users):
             f" It holds only if no user contributed more than {users} examples, as "
             "bound_contributions makes sure."
         )
-    sizes = [getattr(phase.sampling, "dataset_size", None) for phase in phases]
-    sizes = [size for size in sizes if size]
-    if sizes and target_delta > 1 / max(sizes):
+    sizes = [getattr(phase.sampling, "dataset_size", 0) for phase in phases]
+    if any(sizes) and target_delta > 1 / max(sizes):
         text += (
             f" Note: delta {target_delta:g} is larger than one over the number of examples, "
             f"{1 / max(sizes):.2g}, so it would allow publishing an example outright. Ask for a "
