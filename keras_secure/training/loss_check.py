@@ -150,8 +150,8 @@ def _same(leaf, row, kept):
 
 
 def _is_close(first, second):
-    values = [float(ops.convert_to_numpy(value)) for value in (first, second)]
-    return np.isclose(*values, rtol=_TOLERANCE, atol=_TOLERANCE, equal_nan=False)
+    one, other = (float(ops.convert_to_numpy(value)) for value in (first, second))
+    return bool(np.isclose(one, other, rtol=_TOLERANCE, atol=_TOLERANCE, equal_nan=False))
 
 
 def _dtype(tensor):
