@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import warnings
 from pathlib import Path
@@ -15,6 +16,7 @@ from keras_secure.integrity.atomic import sync_folder, write_new
 from keras_secure.integrity.manifest import MANIFEST_NAME
 
 _PREFIX = "step-"
+_STEPS = re.compile(_PREFIX + r"\d{12}")
 _WEIGHTS = "state.weights.h5"
 _PROGRESS = "progress.json"
 
@@ -69,7 +71,7 @@ class PrivateCheckpoint(keras.callbacks.Callback):
         """Returns the folders of the checkpoints that are there, the newest first."""
         if not self.directory.is_dir():
             return []
-        found = (path for path in self.directory.iterdir() if path.name.startswith(_PREFIX))
+        found = [path for path in self.directory.iterdir() if _STEPS.fullmatch(path.name)]
         return sorted(found, key=lambda path: path.name, reverse=True)
 
     def on_train_begin(self, logs=None):

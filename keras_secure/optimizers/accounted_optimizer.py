@@ -144,9 +144,9 @@ class AccountedOptimizer(PrivacyReports, OptimizerWrapper):
         """Whether a `PrivacyJournal` records the coming steps."""
         return self._is_journaled
 
-    def expect_journal(self):
-        """Announces that a `PrivacyJournal` records the coming steps; called by the callback."""
-        self._is_journaled = True
+    def expect_journal(self, expected=True):
+        """Announces whether a `PrivacyJournal` records the coming steps."""
+        self._is_journaled = expected
 
     def seal_ledger(self, key):
         """Seals the ledger in every checkpoint from now on, and asks for the seal when loading.

@@ -110,7 +110,10 @@ class PrivateTraining:
 
     def refuse_without_journal(self, callbacks=None):
         """Raises `PrivacyError` if what was loaded lacks steps that only a journal knows."""
+        callbacks = getattr(callbacks, "callbacks", callbacks)
         journals = [c for c in tree.flatten(callbacks or ()) if hasattr(c, "lost_steps")]
+        # An earlier fit may have ended before its journal could take leave.
+        self.secure.optimizer.expect_journal(bool(journals))
         if self.secure.optimizer.awaits_journal and not journals:
             raise PrivacyError(
                 "The checkpoint was saved while a journal recorded the steps after it, which it "

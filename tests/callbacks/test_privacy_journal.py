@@ -208,6 +208,15 @@ def test_a_checkpoint_is_not_resumed_without_its_journal(tmp_path):
     assert loaded.optimizer.executed_steps == 8 + 6
 
 
+def test_a_journal_of_an_earlier_fit_is_not_expected_in_the_next(tmp_path):
+    checkpoint = saved_by_crash(tmp_path)
+    secure = crash(2, PrivacyJournal(tmp_path / "another"))
+    assert secure.optimizer.expects_journal
+    with pytest.raises(ValueError, match=r"of another run|callback PrivacyJournal"):
+        fit(secure, checkpoint)
+    assert not secure.optimizer.expects_journal
+
+
 def test_journals_that_do_not_fit_are_refused(tmp_path):
     checkpoint = saved_by_crash(tmp_path)
     crash(9, PrivacyJournal(tmp_path / "another"))
