@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import keras
 import numpy as np
@@ -137,7 +138,7 @@ class DPOptimizer(AccountedOptimizer):
             else BandedNoise(bands, seed, secure_noise)
         )
         self._divisor = HiddenVariable(0.0, "float32")
-        self._adaptive_clip = None
+        self._adaptive_clip: Any = None
         if isinstance(self._clipping, AdaptiveClipping):
             if expected_batch_size is not None:
                 self._clipping.sum_noise_multiplier(self.noise_multiplier, expected_batch_size)

@@ -16,6 +16,11 @@ class ClippingMode(ABC):
 
     Subclasses are frozen dataclasses of JSON-serializable values, registered by their `kind`, which
     is their name in `DPOptimizer(clipping=...)`.
+
+    Example:
+
+    >>> ClippingMode.get("automatic").gamma
+    0.01
     """
 
     kind: ClassVar[str]

@@ -67,7 +67,8 @@ class PerLayerClipping(ClippingMode):
 
 def _owned_variables(model):
     """(layer, trainable variables) pairs; a variable belongs to the innermost layer that has it."""
-    taken, found = set(), []
+    taken: set[int] = set()
+    found: list = []
 
     def visit(layer):
         for part in layer._flatten_layers(include_self=False, recursive=False):
