@@ -1,5 +1,7 @@
 """Noise that is correlated over steps, so that errors of the weights cancel in part."""
 
+from typing import Any
+
 import numpy as np
 from keras import ops
 
@@ -34,7 +36,7 @@ class BandedNoise(NoiseSource):
     def __init__(self, bands, seed=None, secure=False):
         self._bands = bands
         self._coefficients = backend.state_variable(_row(square_root_coefficients(bands)))
-        self._past = None
+        self._past: Any = None
         super().__init__(seed, secure)
 
     def build(self, size):
