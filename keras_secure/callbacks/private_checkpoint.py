@@ -107,7 +107,8 @@ class PrivateCheckpoint(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         """Removes the checkpoints of a fit that has ended in order, the newest last."""
-        if self.delete_checkpoint:
+        # What a journal has yet to confirm is kept: it may be refused.
+        if self.delete_checkpoint and not self.model.optimizer.awaits_journal:
             self._remove(self.checkpoints())
 
     def _save(self, next_epoch):

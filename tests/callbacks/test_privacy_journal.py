@@ -197,6 +197,7 @@ def test_a_checkpoint_is_not_resumed_without_its_journal(tmp_path):
         fit(private(), checkpoint)
     with pytest.raises(PrivacyError, match="is empty"):
         fit(private(), checkpoint, PrivacyJournal(tmp_path / "another"))
+    assert len(checkpoint.checkpoints()) == 2  # a fit that was refused takes nothing with it
     loaded = built()
     loaded.load_weights(checkpoint.checkpoints()[0] / "state.weights.h5")
     with pytest.raises(PrivacyError, match="callback PrivacyJournal"):
@@ -239,7 +240,7 @@ def test_a_key_seals_journal_and_checkpoints(tmp_path):
     key = LedgerKey.generate(tmp_path / "ledger.key")
     checkpoint = saved_by_crash(tmp_path, key=tmp_path / "ledger.key")
     with pytest.warns(PrivacyWarning):
-        fit(private(), checkpoint, PrivacyJournal(tmp_path / "journal", key=key))
+        fit(private(), checkpoint, PrivacyJournal(tmp_path / "journal", key=key), epochs=2)
     assert steps(tmp_path / "journal", key=key) == 8 + 6
     with pytest.raises(PrivacyError, match="the key"):
         fit(private(), PrivacyJournal(tmp_path / "journal"))
