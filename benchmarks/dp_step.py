@@ -58,8 +58,19 @@ class Worker:
             env=environment,
             preexec_fn=lambda: os.sched_setaffinity(0, processors),
         )
+        self.failure = None
+
+    def wait_until_ready(self):
+        """Waits for the first step, in which a worker builds and compiles."""
         first = self._process.stdout.readline().strip()
-        self.failure = None if first == "ready" else first or "failed: the process ended"
+        if first != "ready":
+            self.failure = first or "failed: the process ended"
+
+    def is_done(self, seconds):
+        """Whether it failed, or took `seconds` over enough turns or thrice that over fewer."""
+        spent = sum(self.seconds)
+        late = spent > seconds if len(self.seconds) >= FEWEST else spent > 3 * seconds
+        return self.failure is not None or late
 
     def ask(self, line="step"):
         """Sends a line and returns the numbers of the answer."""
@@ -83,11 +94,11 @@ def measure(name, pythons, options):
         for library in pythons
         for way in WORKERS[library][1]
     ]
-    # Turn by turn: None for a worker that has stopped, by failure or because it is slow.
+    for worker in workers:
+        worker.wait_until_ready()
     for turn in range(-WARM_UP, options.rounds):
         for worker in workers:
-            slow = turn >= FEWEST and sum(worker.seconds) > options.seconds
-            if worker.failure is None and not slow and (found := worker.ask()) and turn >= 0:
+            if not worker.is_done(options.seconds) and (found := worker.ask()) and turn >= 0:
                 worker.seconds.append(found[0])
                 worker.processor.append(found[1])
     for worker in workers:
@@ -116,6 +127,7 @@ def measure_memory(name, python, options):
     found = {}
     for way in WORKERS[OURS][1]:
         worker = Worker(OURS, way, name, MEMORY_BATCH, python, options.threads)
+        worker.wait_until_ready()
         for _ in range(3):
             worker.ask()
         found[way] = worker.ask("memory")
@@ -178,7 +190,10 @@ def main():
     parser.add_argument("--models", nargs="+", choices=BATCH, default=list(BATCH))
     parser.add_argument("--rounds", type=int, default=21, help="turns (default 21)")
     parser.add_argument(
-        "--seconds", type=float, default=20.0, help="after which a way stops, if past 7 turns"
+        "--seconds",
+        type=float,
+        default=20.0,
+        help="after which a way stops that took 7 turns; thrice that with fewer (default 20)",
     )
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--peers", default=str(HERE / "peers"), help="folder of build.sh, or none")
