@@ -304,6 +304,14 @@ class DPOptimizer(AccountedOptimizer):
         # Positions start where the checkpoint was made: another key keeps them from repeating.
         self._noise.renew()
         if self._adaptive_clip is not None:
+            if not self.built:
+                # Keras loads nothing into an optimizer that has seen no variables yet; the clip is
+                # among those that come first.
+                own = [id(variable) for variable in self.variables]
+                key = str(own.index(id(self._adaptive_clip)))
+                value = np.asarray(store[key]) if key in store else np.zeros(0)
+                if value.shape == () and value.dtype == np.float32:
+                    self._adaptive_clip.assign(value)
             clip = float(ops.convert_to_numpy(self._adaptive_clip))
             if not _CLIPS[0] <= clip <= _CLIPS[1]:
                 self._adaptive_clip.assign(self.l2_norm_clip)
