@@ -17,7 +17,6 @@ import numpy as np
 from keras import ops
 
 from keras_secure import backend
-from keras_secure.errors import PrivacyError
 from keras_secure.optimizers import DPOptimizer
 from keras_secure.optimizers.accounted_optimizer import AccountedOptimizer
 from keras_secure.privacy import (
@@ -67,7 +66,7 @@ def _noise(change):
     """Replaces what is drawn by `change(draw, source, shapes, stddev, step)`."""
     draw = NoiseSource.normal
 
-    def changed(self, shapes, stddev, step):
+    def changed(self, shapes, stddev, step, allowed=True):
         return change(draw, self, shapes, stddev, step)
 
     return mock.patch.object(NoiseSource, "normal", changed)
@@ -146,7 +145,7 @@ def _same_noise_for_every_variable():
 def _one_key_for_every_run():
     create = NoiseSource.__init__
     return mock.patch.object(
-        NoiseSource, "__init__", lambda self, seed=None, **kwargs: create(self, 0, **kwargs)
+        NoiseSource, "__init__", lambda self, seed=None, secure=False: create(self, 0, secure)
     )
 
 
@@ -158,7 +157,7 @@ def _copied_key():
 @_defect("the key in the configuration", aim="saved state does not foretell noise")
 @contextlib.contextmanager
 def _key_in_configuration():
-    describe, rebuild = DPOptimizer.get_config, DPOptimizer.from_config.__func__
+    describe, rebuild = DPOptimizer.get_config, DPOptimizer.from_config
     kept: dict[str, Any] = {}
 
     def get_config(self):
@@ -166,7 +165,7 @@ def _key_in_configuration():
         return describe(self)
 
     def from_config(cls, config, custom_objects=None):
-        optimizer = rebuild(cls, config, custom_objects)
+        optimizer = rebuild(config, custom_objects)
         optimizer._noise = kept["noise"]
         return optimizer
 
@@ -406,7 +405,7 @@ def _checkpoints_without_ledger():
     load = AccountedOptimizer.load_own_variables
 
     def wrong(self, store):
-        with contextlib.suppress(PrivacyError if "ledger" not in store else ()):
+        if "ledger" in store:
             load(self, store)
 
     return mock.patch.object(AccountedOptimizer, "load_own_variables", wrong)

@@ -9,6 +9,7 @@ from keras_secure.audit.self_check.checks import CHECKS
 from keras_secure.audit.self_check.checks.check import CheckFailed
 from keras_secure.audit.self_check.checks.replicas import two_replicas
 from keras_secure.audit.self_check.defects import DEFECTS
+from keras_secure.errors import SecurityError
 
 
 @dataclass(frozen=True)
@@ -76,4 +77,6 @@ def _failure(check):
         check()
     except CheckFailed as failure:
         return str(failure)
+    except SecurityError as refusal:
+        return f"the engine refuses: {refusal}"
     return None

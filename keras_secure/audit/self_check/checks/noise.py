@@ -63,7 +63,7 @@ def saved_state_does_not_foretell_noise():
     """Whoever holds configuration, variables and ledger cannot compute the next draw."""
     optimizer, variables = _optimizer()
     _draw(optimizer, variables)
-    store = {}
+    store: dict = {}
     optimizer.save_own_variables(store)
     config = optimizer.get_config()
     ahead = _draw(optimizer, variables)[0]

@@ -35,8 +35,8 @@ def the_divisor_is_fixed():
     alone = []
     for index in range(3):
         secure.model.set_weights(weights)
-        one = (x[index : index + 1], y[index : index + 1])
-        alone.append(movement(secure.model, lambda one=one: _step(secure, *one, 1)))
+        one = slice(index, index + 1)
+        alone.append(movement(secure.model, lambda one=one: _step(secure, x[one], y[one], 1)))
     secure.model.set_weights(weights)
     together = movement(secure.model, lambda: _step(secure, x, y, 3))
     require(
