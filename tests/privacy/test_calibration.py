@@ -67,6 +67,7 @@ def test_calibration_for_users():
     check_calibration(3.0, 1000, 32, 20, max_examples_per_user=2)
 
 
+@pytest.mark.slow
 def test_calibration_after_earlier_phases():
     before = [phase(UnstatedSampling(), 8.0, 3)]
     noise = calibrate_noise_multiplier(
@@ -141,13 +142,13 @@ def test_calibrated_steps_are_the_last_that_fit():
 
 
 def test_calibrated_batches_are_the_largest_that_fit():
-    run = {"target_epsilon": 2.0, "target_delta": DELTA, "noise_multiplier": 1.2}
-    size = calibrate_batch_size(num_examples=600, steps=30, **run)
-    assert run_epsilon(1.2, 600, size, 30) <= 2.0 < run_epsilon(1.2, 600, size + 1, 30)
-    size = calibrate_batch_size(num_examples=600, epochs=2, **run)
-    assert run_epsilon(1.2, 600, size, 2 * math.ceil(600 / size)) <= 2.0
+    run = {"target_epsilon": 2.0, "target_delta": DELTA, "noise_multiplier": 4.0}
+    size = calibrate_batch_size(num_examples=200, steps=30, **run)
+    assert run_epsilon(4.0, 200, size, 30) <= 2.0 < run_epsilon(4.0, 200, size + 1, 30)
+    size = calibrate_batch_size(num_examples=200, epochs=9, **run)
+    assert run_epsilon(4.0, 200, size, 9 * math.ceil(200 / size)) <= 2.0
     larger = 2 * size
-    assert run_epsilon(1.2, 600, larger, 2 * math.ceil(600 / larger)) > 2.0
+    assert run_epsilon(4.0, 200, larger, 9 * math.ceil(200 / larger)) > 2.0
     generous = {**run, "noise_multiplier": 60.0}
     assert calibrate_batch_size(num_examples=50, steps=2, **generous) == 50
 
