@@ -83,6 +83,13 @@ class Backend(Protocol):
         """The framework's name and version (not traceable)."""
 
     @staticmethod
+    def fused_update(update: Callable[..., None], tensors: Sequence[Any]) -> None:
+        """Calls `update(*tensors)`, which changes variables, as one kernel where that is possible.
+
+        `tensors` are nested; `update` must consist of operations that compile.
+        """
+
+    @staticmethod
     def gradients(
         function: Callable[[], tuple[Any, Any]],
         sources: Callable[[], Sequence[Any]],
@@ -143,7 +150,7 @@ class Backend(Protocol):
     def processor_replicas(count: int) -> Any:
         """A strategy of `count` replicas on one processor (not traceable).
 
-        Only a process that has not computed anything yet can lay out its devices so; None in others.
+        None in a process that has computed something already, and so laid out its devices.
         """
 
     @staticmethod

@@ -72,7 +72,8 @@ class AccountedOptimizer(PrivacyReports, OptimizerWrapper):
     @property
     def is_exhausted(self):
         """Whether a limit set by `limit_to` leaves no further step."""
-        return self.executed_steps >= self.step_limit
+        # Asked before every step by hand, so free of reading variables where there is no limit.
+        return self._budget is not None and self.executed_steps >= self.step_limit
 
     def limit_to(self, target_epsilon, target_delta):
         """Forbids steps beyond a budget, inside the compiled step itself.

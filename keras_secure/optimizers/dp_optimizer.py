@@ -259,10 +259,19 @@ class DPOptimizer(AccountedOptimizer):
         else:
             stddev = self.noise_multiplier * self.l2_norm_clip * factor
             noise = self._noise.normal(shapes, stddev, step, allowed)
-        gradients = [value * factor + draw for value, draw in zip(sums, noise, strict=True)]
-        if penalties is not None:
-            gradients = [g + p / replicas for g, p in zip(gradients, penalties, strict=True)]
-        self.inner_optimizer.apply(gradients, trainable_variables)
+
+        def update(sums, noise, factor, penalties):
+            gradients = [value * factor + draw for value, draw in zip(sums, noise, strict=True)]
+            if penalties is not None:
+                gradients = [g + p / replicas for g, p in zip(gradients, penalties, strict=True)]
+            self.inner_optimizer.apply(gradients, trainable_variables)
+
+        inputs = (sums, noise, factor, penalties)
+        # Kernel by kernel, an optimizer passes over all weights ten times and more.
+        if _is_of_keras(self.inner_optimizer):
+            backend.fused_update(update, inputs)
+        else:
+            update(*inputs)
         self.count_step(step, allowed)
 
     @property
@@ -377,6 +386,11 @@ class DPOptimizer(AccountedOptimizer):
         if isinstance(config.get("sampling"), dict):
             config["sampling"] = Sampling.from_config(config["sampling"])
         return cls(**config)
+
+
+def _is_of_keras(optimizer):
+    """Whether it is one of Keras' own optimizers, of which all is known to compile."""
+    return getattr(keras.optimizers, type(optimizer).__name__, None) is type(optimizer)
 
 
 def _clipping_mode(clipping):

@@ -24,6 +24,7 @@ from keras_secure.backend.tensorflow.gradients import (
 )
 from keras_secure.backend.tensorflow.graph import (
     compiled,
+    fused_update,
     has_accelerator,
     sequential_loop,
     state_variable,
@@ -44,6 +45,7 @@ __all__ = [
     "extract_windows",
     "first_places",
     "framework_version",
+    "fused_update",
     "gradients",
     "has_accelerator",
     "input_gradient",

@@ -2,7 +2,8 @@
 
 import tensorflow as tf
 
-from keras_secure.backend.tensorflow.noise import box_muller, fused
+from keras_secure.backend.tensorflow.graph import fused
+from keras_secure.backend.tensorflow.noise import box_muller
 
 _CONSTANTS = (0x61707865, 0x3320646E, 0x79622D32, 0x6B206574)
 # Each value is the sum of this many independent normal draws, over the square root of their number

@@ -1,11 +1,42 @@
 """Compiled functions and state outside Keras."""
 
+import functools
+
 import tensorflow as tf
 
 
 def compiled(function, jit_compile=False):
     """See `contract.Backend.compiled`."""
     return tf.function(function, jit_compile=jit_compile, autograph=False, reduce_retracing=True)
+
+
+@functools.cache
+def fused(function):
+    """`function` as one kernel, compiled by XLA also where the step around it is not.
+
+    Where this TensorFlow cannot compile for the CPU, the same values come kernel by kernel.
+    """
+    compiled = tf.function(function, jit_compile=True, autograph=False)
+    return compiled if _can_compile() else tf.function(function, autograph=False)
+
+
+def fused_update(update, tensors):
+    """See `contract.Backend.fused_update`."""
+    # XLA cannot update variables of several devices, and accelerators compile the whole step.
+    alone = not (tf.executing_eagerly() or tf.distribute.has_strategy() or has_accelerator())
+    if alone and _can_compile():
+        update = tf.function(update, jit_compile=True, autograph=False)
+    update(*tensors)
+
+
+@functools.cache
+def _can_compile():
+    with tf.init_scope():
+        try:
+            tf.function(lambda x: x + 1.0, jit_compile=True, autograph=False)(tf.zeros(()))
+        except (tf.errors.OpError, ValueError):
+            return False
+    return True
 
 
 def sequential_loop(condition, body, state):

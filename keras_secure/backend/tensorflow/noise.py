@@ -1,9 +1,10 @@
 """Keyed noise: Threefry-2x32 in counter mode, shaped by Box and Muller."""
 
-import functools
 import math
 
 import tensorflow as tf
+
+from keras_secure.backend.tensorflow.graph import fused
 
 # Rotations and the parity of the key schedule of Threefry-2x32.
 _ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
@@ -20,8 +21,8 @@ def normal(size, stddev, key, counter):
     pairs = -(-size // (2 * _BLOCK)) * _BLOCK
     # Two functions, because within one XLA would draw the words anew for each use.
     words = fused(_random_words)(inner, pairs)
-    cosines, sines = fused(box_muller)(words, tf.cast(stddev, tf.float32))
-    return tf.concat([cosines, sines], axis=0)[:size]
+    values = fused(_halves)(words, tf.cast(stddev, tf.float32))
+    return tf.reshape(values, [-1])[:size]
 
 
 def _key_of_draw(key, position):
@@ -36,6 +37,12 @@ def _random_words(key, pairs):
     numbers = tf.cast(tf.range(pairs), tf.uint32)
     words = _threefry(key[0], key[1], numbers, tf.zeros_like(numbers))
     return tf.complex(*[tf.bitcast(word, tf.float32) for word in words])
+
+
+def _halves(words, stddev):
+    """Cosines, then sines, shape (2, pairs): both are computed for each, which spares a copy."""
+    cosines, sines = box_muller(words[None], stddev)
+    return tf.where(tf.constant([[True], [False]]), cosines, sines)
 
 
 def box_muller(words, stddev):
@@ -90,23 +97,3 @@ def _shifted(words, left=0, right=0):
 
 def _word(value):
     return tf.constant(value, tf.uint32)
-
-
-@functools.cache
-def fused(function):
-    """`function` as one kernel, compiled by XLA also where the step around it is not.
-
-    Where this TensorFlow cannot compile for the CPU, the same values come kernel by kernel.
-    """
-    compiled = tf.function(function, jit_compile=True, autograph=False)
-    return compiled if _can_compile() else tf.function(function, autograph=False)
-
-
-@functools.cache
-def _can_compile():
-    with tf.init_scope():
-        try:
-            tf.function(lambda x: x + 1.0, jit_compile=True, autograph=False)(tf.zeros(()))
-        except (tf.errors.OpError, ValueError):
-            return False
-    return True
