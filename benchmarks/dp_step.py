@@ -125,21 +125,21 @@ def _row(name, worker, workers):
 def measure_memory(name, python, options):
     """Peak memory of plain and private training at a large batch, in MiB."""
     found = {}
-    for way in WORKERS[OURS][1]:
+    for way in ("plain", "dp", "dp-128"):
         worker = Worker(OURS, way, name, MEMORY_BATCH, python, options.threads)
         worker.wait_until_ready()
         for _ in range(3):
             worker.ask()
         found[way] = worker.ask("memory")
         worker.close()
-    (plain_before, plain), (before, peak) = found["plain"], found["dp"]
-    return {
-        "model": name,
-        "batch": MEMORY_BATCH,
-        "plain_mib": plain,
-        "dp_mib": peak,
-        "ratio": peak / plain,
-        "ratio_of_growth": (peak - before) / (plain - plain_before),
+    (before, plain), growth = found["plain"], {w: peak - was for w, (was, peak) in found.items()}
+    return {"model": name, "batch": MEMORY_BATCH, "plain_mib": plain, "plain_before": before} | {
+        way: {
+            "mib": found[way][1],
+            "ratio": found[way][1] / plain,
+            "ratio_of_growth": growth[way] / growth["plain"],
+        }
+        for way in ("dp", "dp-128")
     }
 
 
@@ -218,20 +218,21 @@ def main():
         print_rows(found)
         rows += found
     missed = judge(rows)
-    print(
-        f"\npeak memory at batch {MEMORY_BATCH} in MiB, and its growth since before the first step:"
-    )
+    print(f"\npeak memory at batch {MEMORY_BATCH} in MiB, and the ratios of it and of its growth:")
     memory = []
     for name in options.models if options.memory is None else options.memory:
         row = measure_memory(name, sys.executable, options)
         memory.append(row)
-        print(
-            f"{name:10} plain {row['plain_mib']:6.0f}  private {row['dp_mib']:6.0f}  "
-            f"{row['ratio']:.2f}x; growth {row['ratio_of_growth']:.2f}x",
-            flush=True,
-        )
-        if row["ratio"] > MEMORY_LIMIT:
-            missed.append(f"{name}: peak memory {row['ratio']:.2f}x is more than {MEMORY_LIMIT}x")
+        line = f"{name:10} plain {row['plain_mib']:6.0f}"
+        for way, label in (("dp", "private"), ("dp-128", "in microbatches of 128")):
+            own = row[way]
+            line += (
+                f"  {label} {own['mib']:.0f}: {own['ratio']:.2f}x, {own['ratio_of_growth']:.2f}x"
+            )
+        print(line, flush=True)
+        least = min(row[way]["ratio"] for way in ("dp", "dp-128"))
+        if least > MEMORY_LIMIT:
+            missed.append(f"{name}: peak memory {least:.2f}x is more than {MEMORY_LIMIT}x")
     print("\nmissed:" if missed else "\nno limit was missed")
     for line in missed:
         print(f"- {line}")

@@ -1,4 +1,7 @@
-"""Steps of plain Keras ("plain") and of keras_secure ("dp"), for `dp_step.py`."""
+"""Steps of plain Keras and of keras_secure, for `dp_step.py`.
+
+"dp" holds the whole batch at once, "dp-128" microbatches of 128 examples.
+"""
 
 import sys
 
@@ -14,10 +17,16 @@ def prepare(way, name, batch):
     model = keras.Model(*build(keras, name))
     optimizer = keras.optimizers.Adam(1e-3)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    if way == "dp":
+    if way != "plain":
         import keras_secure as ks
 
-        optimizer = ks.optimizers.DPOptimizer(optimizer, 1.0, 1.0, expected_batch_size=batch)
+        optimizer = ks.optimizers.DPOptimizer(
+            optimizer,
+            1.0,
+            1.0,
+            expected_batch_size=batch,
+            microbatch_size=128 if way == "dp-128" else None,
+        )
         model = ks.SecureModel(model)
     model.compile(optimizer, loss, jit_compile=False)
     x, y = data(name, batch)
