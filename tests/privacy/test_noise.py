@@ -128,7 +128,7 @@ def test_steps_and_keys_are_independent_and_repeatable(jit_compile):
             rows.append(np.asarray(function(np.array(key, "int64"), np.int64(step))))
     again = np.asarray(function(np.array([1, 2], "int64"), np.int64(0)))
     np.testing.assert_array_equal(rows[0], again)
-    # Keys (1, 2) and (1, 3) share a Philox key, and position 1 of one is position 0 of the other;
+    # Keys (1, 2) and (1, 3) share a generator, and position 1 of one is position 0 of the other;
     # entropy of 128 bits makes such a pair as unlikely as the same key twice.
     shared = {(1, 5), (2, 6)}
     for i, left in enumerate(rows):
