@@ -20,8 +20,8 @@ private runs on the first 50,000 training images, validated on the other 10,000.
 at the data too, and epsilon does not count it: with data of your own, tune on public data or
 account for every run.
 
-Measured test accuracy at epsilon 2.9983, mean of three seeds: `wavelets` 98.3% on MNIST and 87.2% on
-Fashion-MNIST, `cnn` 98.1% and 86.5%.
+Measured test accuracy at epsilon 2.9983, mean of three seeds: `wavelets` 98.3% on MNIST and 87.2%
+on Fashion-MNIST, `cnn` 98.1% and 86.5%.
 """
 
 import argparse
