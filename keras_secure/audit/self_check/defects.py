@@ -267,8 +267,8 @@ def _empty_batches_skipped():
 def _uncounted_steps():
     begin, count = PrivateTraining.begin_unsampled, AccountedOptimizer.count_step
 
-    def begin_unsampled(self, batch, check=False):
-        begin(self, batch, check)
+    def begin_unsampled(self, *args, **kwargs):
+        begin(self, *args, **kwargs)
         self.secure.optimizer._is_single = True
 
     def count_step(self, step, allowed):
