@@ -12,63 +12,21 @@ import subprocess
 import sys
 import time
 
+from step_models import BATCH, build, data
+
 MODELS = ("mlp", "cnn", "attention")
 KINDS = ("plain", "dp", "pgd7")
-
-
-def build(name):
-    """Returns a model, the shape of its input, and the batch size."""
-    import keras
-    from keras import layers
-
-    if name == "mlp":
-        model = keras.Sequential(
-            [
-                keras.Input((784,)),
-                layers.Dense(512, activation="relu"),
-                layers.Dense(512, activation="relu"),
-                layers.Dense(10),
-            ]
-        )
-        return model, (784,), 256
-    if name == "cnn":
-        # The network of the tensorflow-privacy tutorial.
-        model = keras.Sequential(
-            [
-                keras.Input((28, 28, 1)),
-                layers.Conv2D(16, 8, strides=2, padding="same", activation="relu"),
-                layers.MaxPooling2D(2, 1),
-                layers.Conv2D(32, 4, strides=2, padding="valid", activation="relu"),
-                layers.MaxPooling2D(2, 1),
-                layers.Flatten(),
-                layers.Dense(32, activation="relu"),
-                layers.Dense(10),
-            ]
-        )
-        return model, (28, 28, 1), 256
-    inputs = keras.Input((64, 128))
-    hidden = inputs
-    for _ in range(2):
-        attended = layers.MultiHeadAttention(4, 32)(hidden, hidden)
-        hidden = layers.LayerNormalization()(layers.Add()([hidden, attended]))
-        wide = layers.Dense(128)(layers.Dense(256, activation="relu")(hidden))
-        hidden = layers.LayerNormalization()(layers.Add()([hidden, wide]))
-    outputs = layers.Dense(10)(layers.GlobalAveragePooling1D()(hidden))
-    return keras.Model(inputs, outputs), (64, 128), 64
 
 
 def worker(name, kind, optimizer, jit):
     """Takes one step for each line on standard input and prints its seconds."""
     import keras
-    import numpy as np
 
     import keras_secure as ks
 
     keras.utils.set_random_seed(0)
-    model, shape, batch = build(name)
-    rng = np.random.default_rng(0)
-    x = rng.random((batch, *shape), dtype="float32")
-    y = rng.integers(0, 10, batch).astype("int32")
+    model, batch = keras.Model(*build(keras, name)), BATCH[name]
+    x, y = data(name, batch)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     optimizer = keras.optimizers.get(optimizer)
     subject = model
