@@ -81,16 +81,13 @@ class PerExampleClipping:
         counts = finite if example_mask is None else ops.logical_and(finite, example_mask)
         _silence(contributions.values(), finite)
         limit = clip * (1.0 - _ROUNDING_MARGIN)
-        sums = []
+        weights = {}
         for (own, share), group_squared in zip(groups, squared, strict=True):
             # Where the norm is no number the weight is zero, and must not become one by arithmetic.
             safe = ops.maximum(ops.where(counts, ops.sqrt(group_squared), 1.0), 1e-30)
-            weights = ops.where(counts, mode.factors(safe, limit * share), 0.0)
-            sums.append((own, self.gradients.weighted_sums(own, weights)))
-        values = [
-            next((found[i] for own, found in sums if id(variable) in own), sums[0][1][i])
-            for i, variable in enumerate(self.gradients.model.trainable_variables)
-        ]
+            factors = ops.where(counts, mode.factors(safe, limit * share), 0.0)
+            weights.update(dict.fromkeys(own, factors))
+        values = self.gradients.weighted_sums(contributions, weights)
         within = ops.where(ops.logical_and(counts, norms <= clip), 0.5, -0.5)
         if example_mask is not None:
             within = ops.where(example_mask, within, 0.0)

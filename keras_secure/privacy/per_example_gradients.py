@@ -95,9 +95,14 @@ class PerExampleGradients:
         return contributions, losses, aux, ordinary
 
     def weighted_sums(self, contributions, weights):
-        """Returns, for each trainable variable, the sum of its gradients times (batch,) weights."""
+        """Returns, for each trainable variable, the sum of its gradients times their weights.
+
+        Args:
+            contributions: Dict from variable id to `Contribution`.
+            weights: Dict from variable id to weights of shape (batch,).
+        """
         return [
-            contributions[id(v)].weighted_sum(weights)
+            contributions[id(v)].weighted_sum(weights[id(v)])
             if id(v) in contributions
             else ops.zeros(v.shape, "float32")
             for v in self.model.trainable_variables
@@ -121,7 +126,8 @@ class PerExampleGradients:
             contributions, losses, _, ordinary = self.differentiate(
                 per_example_losses, batch_size, with_ordinary=True
             )
-            found = self.weighted_sums(contributions, ops.ones_like(losses, dtype="float32"))
+            ones = ops.ones_like(losses, dtype="float32")
+            found = self.weighted_sums(contributions, dict.fromkeys(contributions, ones))
             scale = max(_largest(gradient) for gradient in ordinary) + 1e-12
             wrong = [
                 variable
