@@ -1,0 +1,3 @@
+"""Finds what should not be there: adversarial inputs, poisoned examples, backdoors."""
+
+__all__: list[str] = []
