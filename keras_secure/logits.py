@@ -13,7 +13,7 @@ from keras import ops
 from keras_secure.errors import InputError
 
 
-def classification_logits(model, x, from_logits=None):
+def classification_logits(model, x, from_logits=None, output=None):
     """Calls a classifier at inference and returns its logits.
 
     Whether the outputs are logits is decided by, in this order: `from_logits`; the true logits
@@ -27,6 +27,7 @@ def classification_logits(model, x, from_logits=None):
         from_logits: True if the outputs are logits, taken as they are; False if they are
             probabilities, used through the logits attached to them if there are any; None to find
             out.
+        output: Name or number of the output that classifies, if there are several.
 
     Returns:
         A float32 tensor of shape (batch, num_classes), two columns or more. A single unit z
@@ -42,16 +43,17 @@ def classification_logits(model, x, from_logits=None):
     >>> print(ops.convert_to_numpy(classification_logits(model, ops.convert_to_tensor([[50.0]]))))
     [[ 0. 50.]]
     """
-    return logits_of(model(x, training=False), model, from_logits)
+    return logits_of(model(x, training=False), model, from_logits, output)
 
 
-def logits_of(outputs, model, from_logits=None):
+def logits_of(outputs, model, from_logits=None, output=None):
     """Returns the logits behind outputs that `model` has already given.
 
     Args:
         outputs: What calling `model` returned; the very tensors, since Keras attaches to them.
         model: The classifier.
         from_logits: See `classification_logits`.
+        output: See `classification_logits`.
 
     Returns:
         A float32 tensor of shape (batch, num_classes), two columns or more.
@@ -66,12 +68,12 @@ def logits_of(outputs, model, from_logits=None):
     >>> print(ops.convert_to_numpy(logits_of(outputs, model)))
     [[ 90. -90.]]
     """
-    outputs = _single(outputs)
+    outputs = _chosen(outputs, model, output)
     attached = None if from_logits is True else getattr(outputs, "_keras_logits", None)
     if attached is not None and attached.shape == outputs.shape:
         return _two_or_more(ops.cast(attached, "float32"))
     if from_logits is None:
-        from_logits = outputs_are_logits(model)
+        from_logits = outputs_are_logits(model, output)
     outputs = ops.cast(outputs, "float32")
     if from_logits:
         return _two_or_more(outputs)
@@ -82,11 +84,12 @@ def logits_of(outputs, model, from_logits=None):
     return _two_or_more(ops.log(ops.maximum(outputs, 1e-30)))
 
 
-def outputs_are_logits(model):
+def outputs_are_logits(model, output=None):
     """Whether the outputs of `model` are logits, by its compiled loss, then by its last layer.
 
     Args:
         model: A Keras model.
+        output: Name or number of the output meant, if there are several.
 
     Returns:
         True or False.
@@ -100,7 +103,8 @@ def outputs_are_logits(model):
     >>> outputs_are_logits(model)
     True
     """
-    for answer in (_loss_from_logits(getattr(model, "loss", None)), _last_layer_is_linear(model)):
+    loss = _of_output(getattr(model, "loss", None), model, output)
+    for answer in (_loss_from_logits(loss), _last_layer_is_linear(model, output)):
         if answer is not None:
             return answer
     raise InputError(
@@ -111,18 +115,35 @@ def outputs_are_logits(model):
     )
 
 
-def _single(outputs):
-    if isinstance(outputs, dict):
-        outputs = list(outputs.values())
-    if isinstance(outputs, (list, tuple)):
-        if len(outputs) != 1:
-            raise InputError(
-                f"The model has {len(outputs)} outputs; an attack needs the one that classifies. "
-                "Build a model that ends there, keras.Model(model.inputs, model.outputs[i]), or "
-                "give `perturb` the `loss` to raise."
-            )
-        return outputs[0]
-    return outputs
+def _chosen(outputs, model, output):
+    if not isinstance(outputs, (dict, list, tuple)):
+        return outputs
+    if output is not None:
+        chosen = _of_output(outputs, model, output)
+        if chosen is None:
+            known = list(outputs) if isinstance(outputs, dict) else model.output_names
+            raise InputError(f"The model has no output {output!r}; its outputs are {known}.")
+        return chosen
+    outputs = list(outputs.values()) if isinstance(outputs, dict) else list(outputs)
+    if len(outputs) != 1:
+        raise InputError(
+            f"The model has {len(outputs)} outputs, and which one classifies was not said. Give "
+            "the labels by output, y={'name': labels}; or build a model that ends there, "
+            "keras.Model(model.inputs, model.outputs[i]); or give `perturb` the `loss` to raise."
+        )
+    return outputs[0]
+
+
+def _of_output(values, model, output):
+    """What belongs to one output in a dictionary or list of all; anything else as it is."""
+    if output is None or not isinstance(values, (dict, list, tuple)):
+        return values
+    names = list(getattr(model, "output_names", None) or ())
+    if isinstance(values, dict):
+        name = names[output] if isinstance(output, int) and output < len(names) else output
+        return values.get(name)
+    number = names.index(output) if output in names else output
+    return values[number] if isinstance(number, int) and number < len(values) else None
 
 
 def _two_or_more(logits):
@@ -157,7 +178,7 @@ def _loss_from_logits(loss):
     return None if parameter is None else bool(parameter.default)
 
 
-def _last_layer_is_linear(model):
+def _last_layer_is_linear(model, output=None):
     # A subclassed model may do anything after the layer it happens to list last.
     layer = model
     while isinstance(layer, keras.Model):
@@ -165,6 +186,8 @@ def _last_layer_is_linear(model):
             layer = layer.layers[-1] if layer.layers else None
             continue
         outputs = getattr(layer, "outputs", None) or []
+        if layer is model and len(outputs) > 1 and output is not None:
+            outputs = [_of_output(outputs, model, output)]
         history = getattr(outputs[0], "_keras_history", None) if len(outputs) == 1 else None
         layer = history.operation if history is not None else None
     if isinstance(layer, keras.layers.Softmax):

@@ -4,9 +4,12 @@ from keras_secure.attacks.attack import Attack
 from keras_secure.attacks.evaluate import evaluate
 from keras_secure.attacks.fgm import FGM
 from keras_secure.attacks.fgsm import FGSM
+from keras_secure.attacks.gradient_attack import GradientAttack
+from keras_secure.attacks.iterative_attack import IterativeAttack
 from keras_secure.attacks.pgd import PGD
+from keras_secure.attacks.problem import Problem
 from keras_secure.attacks.report import RobustnessReport
-from keras_secure.attacks.result import AttackResult
+from keras_secure.attacks.result import AttackResult, Candidates
 from keras_secure.intervals import proportion_interval
 from keras_secure.logits import classification_logits
 
@@ -16,6 +19,10 @@ __all__ = [
     "PGD",
     "Attack",
     "AttackResult",
+    "Candidates",
+    "GradientAttack",
+    "IterativeAttack",
+    "Problem",
     "RobustnessReport",
     "classification_logits",
     "evaluate",

@@ -1,59 +1,51 @@
-"""The frame of every attack: it validates, differentiates, projects and judges."""
+"""The frame of every attack: its radius, and the search over whole arrays."""
 
 import math
 
 import keras
-from keras import ops
 
 from keras_secure.arguments import is_integer, is_number
-from keras_secure.attacks.arrays import check_floating
-from keras_secure.attacks.directions import uniform_in_ball
-from keras_secure.attacks.input_gradient import input_gradient_of_sum
-from keras_secure.attacks.labels import class_indices
-from keras_secure.attacks.log_odds import log_odds_against
-from keras_secure.attacks.projections import PROJECTIONS, project
+from keras_secure.attacks.projections import PROJECTIONS
 from keras_secure.attacks.search import search
 from keras_secure.errors import InputError
-from keras_secure.logits import classification_logits
 
 
 class Attack:
-    """Base of all attacks: gradient steps on the input, each projected onto ball and box.
+    """Base of all attacks: says how far an input may be moved, and searches over arrays.
 
-    A subclass writes `update`, sets `steps` if it takes more than one, and adds its own arguments
-    to `get_config`. What happens to one example depends on that example alone: losses are summed
-    over the batch, never averaged, so an attack may run inside differentially private training.
+    Most attacks are loops over batches: see `IterativeAttack`, and `GradientAttack` for those that
+    follow a gradient. An attack that is neither writes `seek`. What happens to one example depends
+    on that example alone.
 
     Args:
-        epsilon: Largest distance from the input, in the units of the input. At least 0.
+        epsilon: Largest distance from the input, in the units of the input. At least 0; None, for
+            attacks that look for the smallest distance, is no limit.
         norm: `"linf"`, `"l2"` or `"l1"`: how the distance is measured, over one example.
         bounds: Smallest and largest value that an input may have.
         targeted: Whether the labels given are the classes to reach rather than to leave.
-        seed: Integer that makes random starts repeatable, or None.
+        seed: Integer that makes the attack repeatable, or None.
 
     Raises:
         InputError: If an argument cannot be used.
 
     Example:
 
-    An attack is written by saying where one step goes.
-
-    >>> class SignStep(Attack):
-    ...     def update(self, x_adv, gradient, epsilon):
-    ...         return x_adv + epsilon * ops.sign(gradient)
-    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
-    >>> x_adv = SignStep(0.1).perturb(model, ops.full((4, 2), 0.5), [0, 1, 2, 0])
-    >>> tuple(x_adv.shape)
-    (4, 2)
+    >>> from keras_secure.attacks import PGD
+    >>> isinstance(PGD(0.1), Attack)
+    True
     """
 
-    steps = 1
     restarts = 1
-    random_start = False
+    minimal_distance = False
+    """Whether the attack looks for the smallest distance, so that `epsilon` may be None."""
 
     def __init__(self, epsilon, *, norm="linf", bounds=(0.0, 1.0), targeted=False, seed=None):
-        if not is_number(epsilon) or not 0 <= epsilon < math.inf:
-            raise InputError(f"epsilon={epsilon!r} cannot be used: it must be a number >= 0.")
+        unlimited = epsilon is None and self.minimal_distance
+        if not unlimited and (not is_number(epsilon) or not 0 <= epsilon < math.inf):
+            raise InputError(
+                f"epsilon={epsilon!r} cannot be used: it must be a number >= 0"
+                + (", or None for no limit." if self.minimal_distance else ".")
+            )
         if not isinstance(norm, str) or norm not in PROJECTIONS:
             raise InputError(f"norm={norm!r} is not known: use one of {', '.join(PROJECTIONS)}.")
         if (
@@ -70,83 +62,19 @@ class Attack:
             raise InputError(f"targeted={targeted!r} cannot be used: it must be True or False.")
         if seed is not None and (not is_integer(seed) or seed < 0):
             raise InputError(f"seed={seed!r} cannot be used: give an integer >= 0, or None.")
-        self.epsilon = float(epsilon)
+        self.epsilon = None if unlimited else float(epsilon)
         self.norm = norm
         self.bounds = (float(bounds[0]), float(bounds[1]))
         self.targeted = targeted
         self.seed = None if seed is None else int(seed)
         self._seed_generator = keras.random.SeedGenerator(self.seed)
 
-    def update(self, x_adv, gradient, epsilon):
-        """Returns where one step leads, before it is projected onto ball and box.
-
-        Args:
-            x_adv: Tensor of shape (batch, ...), the current iterate.
-            gradient: Tensor like `x_adv`: the loss to raise, of each example, by its input.
-            epsilon: Scalar tensor, the radius of the ball.
-
-        Returns:
-            A tensor like `x_adv`.
-        """
-        raise NotImplementedError(f"{type(self).__name__} must write `update`.")
-
     def perturb(self, model, x, y=None, *, epsilon=None, loss=None, from_logits=None):
-        """Perturbs one batch; traceable, for use inside a training step.
-
-        Returns the last iterate of one start, as Madry et al. 2018 train on it; `restarts` are
-        for `run`. Call it before the forward pass that is trained on, outside its gradient.
-
-        Args:
-            model: Classifier, called with `training=False`.
-            x: Floating point tensor of shape (batch, ...).
-            y: Class indices or one-hot rows: the true classes, or the targets if `targeted`. Not
-                used when `loss` is given.
-            epsilon: Scalar (a tensor, if you like) that takes the place of `self.epsilon`.
-            loss: Function of the perturbed batch that returns per-example losses of shape
-                (batch,), raised in place of cross-entropy, whether or not `targeted`.
-            from_logits: See `classification_logits`.
-
-        Returns:
-            A tensor of the shape and dtype of `x`, through which no gradient flows.
-
-        Raises:
-            InputError: If `x`, `y` or the model's outputs cannot be used.
-        """
-        check_floating(x, type(self).__name__)
-        x = ops.convert_to_tensor(x)
-        dtype = keras.backend.standardize_dtype(x.dtype)
-        # Half precision cannot hold a ball around x: its rounding is as large as the radius.
-        origin = ops.cast(x, "float64" if dtype == "float64" else "float32")
-        epsilon = ops.cast(self.epsilon if epsilon is None else epsilon, origin.dtype)
-        if not getattr(model, "built", True):
-            model(x, training=False)  # variables cannot be created inside a loop
-        if loss is None:
-            if y is None:
-                raise InputError(
-                    f"{type(self).__name__}.perturb needs labels: pass y (true classes, or the "
-                    "targets if targeted=True), or a `loss` to raise."
-                )
-            labels = class_indices(y)
-
-            def loss(x_adv):
-                logits = classification_logits(model, x_adv, from_logits)
-                return self.objective(logits, labels)
-
-        x_adv = origin
-        if self.random_start:
-            batch, size = ops.shape(ops.reshape(x, (ops.shape(x)[0], -1)))
-            uniforms = keras.random.uniform(
-                (batch, 1 + size), dtype="float32", seed=self._seed_generator
-            )
-            x_adv = self.start(origin, uniforms, epsilon)
-
-        def step(_, x_adv):
-            _, gradient = input_gradient_of_sum(loss, x_adv)
-            return self.advance(x_adv, gradient, origin, epsilon)
-
-        one_step = self.steps == 1
-        x_adv = step(0, x_adv) if one_step else ops.fori_loop(0, self.steps, step, x_adv)
-        return ops.stop_gradient(ops.cast(x_adv, dtype))
+        """Refuses: this attack searches over arrays and cannot stand inside a training step."""
+        raise InputError(
+            f"{type(self).__name__} searches over whole arrays (`run`) and gives nothing to train "
+            "on. Train on an attack such as PGD or FGSM, and evaluate with this one."
+        )
 
     def run(
         self,
@@ -161,15 +89,19 @@ class Attack:
     ):
         """Attacks whole arrays, example by example until it is fooled.
 
-        Any iterate that fools the model is kept, work on that example stops, and only the others
+        Any input met that fools the model is kept, work on that example stops, and only the others
         start again. What is reported was measured on the array that is returned: norms in
         float64, bounds, and the model's answer.
 
         Args:
-            model: Classifier, called with `training=False`.
+            model: Classifier, called with `training=False`. With `abstains = True` on it, its last
+                column is an abstention, which is not being fooled.
             x: Floating point array of shape (num_examples, ...), inside `bounds`.
-            y: Class indices or one-hot rows: the true classes, or the targets if `targeted`.
-            batch_size: Examples per step. The last batch is padded, so that one graph serves all.
+            y: Class indices or one-hot rows: the true classes, or the targets if `targeted`. For a
+                model with several outputs, a dictionary from the name of the output that is
+                attacked, or a list with None for the others.
+            batch_size: Examples per step. Batches are padded to a few fixed sizes, so that
+                nothing is traced again.
             epsilon: Number that takes the place of `self.epsilon`; needs no new trace.
             from_logits: See `classification_logits`.
             verbose: 0 for silence, 1 or `"auto"` for a progress bar, 2 for one line.
@@ -191,31 +123,18 @@ class Attack:
             verbose=verbose,
         )
 
-    def objective(self, logits, labels):
-        """Per-example loss to raise; its gradient is parallel to that of cross-entropy."""
-        against = log_odds_against(logits, labels)
-        return -against if self.targeted else against
-
-    def start(self, x, uniforms, epsilon):
-        """Returns a first iterate drawn uniformly from the ball, inside the box.
+    def seek(self, search, rows, restart):
+        """Looks once for inputs that fool the model.
 
         Args:
-            x: Tensor of shape (batch, ...).
-            uniforms: Tensor of shape (batch, 1 + size) with values in [0, 1).
-            epsilon: Scalar tensor, the radius of the ball.
+            search: The `Search` that is running: inputs, labels, radius and graphs.
+            rows: Integer array: the numbers of the examples to attack.
+            restart: How many times they were attacked before, from 0 to `restarts - 1`.
 
         Returns:
-            A tensor like `x`.
+            `Candidates`, one for each of `rows`. They are projected and judged by the caller.
         """
-        offset = ops.cast(uniform_in_ball(uniforms, self.norm), x.dtype)
-        moved = x + epsilon * ops.reshape(offset, ops.shape(x))
-        return project(moved, x, epsilon, self.norm, self.bounds)
-
-    def advance(self, x_adv, gradient, x, epsilon):
-        """Takes one step and returns to the ball around `x` and the box."""
-        # A gradient that is not finite would spread NaN over the ball; such a step is not taken.
-        gradient = ops.where(ops.isfinite(gradient), gradient, 0.0)
-        return project(self.update(x_adv, gradient, epsilon), x, epsilon, self.norm, self.bounds)
+        raise NotImplementedError(f"{type(self).__name__} must write `seek`.")
 
     def get_config(self):
         """Returns the arguments that rebuild this attack."""

@@ -1,12 +1,12 @@
 """The fast gradient method in l2."""
 
-from keras_secure.attacks.attack import Attack
 from keras_secure.attacks.directions import ascent_direction
+from keras_secure.attacks.gradient_attack import GradientAttack
 from keras_secure.registration import component
 
 
 @component("attacks")
-class FGM(Attack):
+class FGM(GradientAttack):
     """One step of length `epsilon` along the gradient (l2).
 
     Args:

@@ -1,12 +1,12 @@
 """The fast gradient sign method."""
 
-from keras_secure.attacks.attack import Attack
 from keras_secure.attacks.directions import ascent_direction
+from keras_secure.attacks.gradient_attack import GradientAttack
 from keras_secure.registration import component
 
 
 @component("attacks")
-class FGSM(Attack):
+class FGSM(GradientAttack):
     """One step of size `epsilon` along the sign of the gradient (linf).
 
     Cheap, and weak as an evaluation: a model that withstands FGSM may fall to `PGD`.

@@ -36,3 +36,35 @@ def class_indices(y):
         f"Labels of shape {tuple(y.shape)} cannot be used. Expected class indices of shape "
         "(batch,) or (batch, 1), or one-hot rows of shape (batch, num_classes)."
     )
+
+
+def labelled_output(y):
+    """Tells which output of a model the labels are for.
+
+    Args:
+        y: Labels of a model with one output; or a dictionary from output names to labels, or a
+            list with the labels of one output and None for the others.
+
+    Returns:
+        (output, labels): the name or number of the output, None if there is but one.
+
+    Raises:
+        InputError: If the labels of none, or of several outputs are given.
+
+    Example:
+
+    >>> labelled_output({"digit": [3], "parity": None})
+    ('digit', [3])
+    """
+    if isinstance(y, dict):
+        given = [(name, labels) for name, labels in y.items() if labels is not None]
+    elif isinstance(y, (list, tuple)) and any(each is None for each in y):
+        given = [(number, labels) for number, labels in enumerate(y) if labels is not None]
+    else:
+        return None, y
+    if len(given) != 1:
+        raise InputError(
+            f"Labels were given for {len(given)} outputs. An attack fools one: give the labels of "
+            "that output, for example y={'digit': labels}."
+        )
+    return given[0]

@@ -3,14 +3,14 @@
 import math
 
 from keras_secure.arguments import is_integer, is_number
-from keras_secure.attacks.attack import Attack
 from keras_secure.attacks.directions import ascent_direction
+from keras_secure.attacks.gradient_attack import GradientAttack
 from keras_secure.errors import InputError
 from keras_secure.registration import component
 
 
 @component("attacks")
-class PGD(Attack):
+class PGD(GradientAttack):
     """Repeated steepest-ascent steps, each projected exactly onto ball and box.
 
     Args:

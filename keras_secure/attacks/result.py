@@ -6,6 +6,23 @@ import numpy as np
 
 
 @dataclass(frozen=True)
+class Candidates:
+    """What `Attack.seek` found, before it is projected and judged.
+
+    Attributes:
+        x_adv: Array of shape (num_rows, ...).
+        steps: Integer array of shape (num_rows,): the steps that led to the candidate.
+        evaluations: Integer array: how often the model was asked about each example.
+        longest: Most steps that one example could have taken.
+    """
+
+    x_adv: np.ndarray
+    steps: np.ndarray
+    evaluations: np.ndarray
+    longest: int
+
+
+@dataclass(frozen=True)
 class AttackResult:
     """What `Attack.run` found, example by example.
 

@@ -205,3 +205,11 @@ class Backend(Protocol):
     @staticmethod
     def state_variable(value: Any) -> Any:
         """A variable that a compiled step can read but that Keras never sees or saves."""
+
+    @staticmethod
+    def uniform(key: Any, streams: Any, counter: Any, count: int) -> Any:
+        """Draws float32 values in [0, 1), one row for each stream, as a pure function.
+
+        `key` holds two 32-bit words, `streams` is (rows, 2) of them, `counter` a scalar below 2^32.
+        Returns (rows, count); a row depends on `key`, its stream and `counter` alone.
+        """

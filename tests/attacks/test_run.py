@@ -10,7 +10,7 @@ from harness_attacks import CountingModel, cross_entropy, linear_model
 from keras import ops
 
 from keras_secure import backend
-from keras_secure.attacks import FGSM, PGD, Attack, AttackResult
+from keras_secure.attacks import FGSM, PGD, AttackResult, GradientAttack
 from keras_secure.attacks.graphs import _GRAPHS
 from keras_secure.attacks.settle import distances, settle
 from keras_secure.errors import InputError
@@ -21,7 +21,7 @@ def data(size=10):
     return x, linear_model(), ops.convert_to_numpy(ops.argmax(linear_model()(x), axis=1))
 
 
-class Through(Attack):
+class Through(GradientAttack):
     """Walks right through: fools at its second step only, and is back at the end."""
 
     steps = 4
@@ -137,7 +137,7 @@ def test_a_graph_keeps_the_attack_it_was_made_for():
 
 
 def test_what_lowers_the_loss_is_not_returned():
-    class Downhill(Attack):
+    class Downhill(GradientAttack):
         def update(self, x_adv, gradient, epsilon):
             return x_adv - epsilon * ops.sign(gradient)
 
@@ -151,7 +151,7 @@ def test_what_lowers_the_loss_is_not_returned():
 
 
 def test_a_step_into_nan_is_no_success():
-    class Broken(Attack):
+    class Broken(GradientAttack):
         def update(self, x_adv, gradient, epsilon):
             return x_adv + ops.log(-epsilon)
 

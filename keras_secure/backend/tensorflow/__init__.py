@@ -30,7 +30,7 @@ from keras_secure.backend.tensorflow.graph import (
     state_variable,
 )
 from keras_secure.backend.tensorflow.lookups import first_places, row_counts
-from keras_secure.backend.tensorflow.noise import normal
+from keras_secure.backend.tensorflow.noise import normal, uniform
 from keras_secure.backend.tensorflow.random_access import example_reader
 from keras_secure.backend.tensorflow.windows import extract_shifts, extract_windows
 
@@ -62,4 +62,5 @@ __all__ = [
     "secure_normal",
     "sequential_loop",
     "state_variable",
+    "uniform",
 ]

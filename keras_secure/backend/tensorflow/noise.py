@@ -25,6 +25,30 @@ def normal(size, stddev, key, counter):
     return tf.reshape(values, [-1])[:size]
 
 
+def uniform(key, streams, counter, count):
+    """See `contract.Backend.uniform`."""
+    pairs = -(-count // 2)
+    words = fused(_words_of_streams)(
+        tf.cast(key, tf.uint32), tf.cast(streams, tf.uint32), tf.cast(counter, tf.uint32), pairs
+    )
+    return words[:, :count]
+
+
+def _words_of_streams(key, streams, counter, pairs):
+    row_keys = _threefry(key[0], key[1], streams[:, 0], streams[:, 1])
+    numbers = tf.cast(tf.range(pairs), tf.uint32)[None]
+    words = _threefry(
+        row_keys[0][:, None],
+        row_keys[1][:, None],
+        tf.tile(numbers, [tf.shape(streams)[0], 1]),
+        counter,
+    )
+    # 24 bits are what float32 tells apart below one.
+    return tf.concat(
+        [tf.cast(tf.bitcast(_shifted(word, right=8), tf.int32), tf.float32) for word in words], 1
+    ) * (2.0**-24)
+
+
 def _key_of_draw(key, position):
     # Under one key, Threefry maps the position to the key of that position's draw one to one, so no
     # two positions share a stream. Within a draw the counter numbers the pairs.
