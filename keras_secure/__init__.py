@@ -7,7 +7,17 @@ components, and every heavy dependency, are loaded when they are first used.
 import importlib
 from typing import TYPE_CHECKING
 
-from keras_secure import attacks, layers, objectives, optimizers, privacy, training, watermark
+from keras_secure import (
+    attacks,
+    certification,
+    detection,
+    layers,
+    objectives,
+    optimizers,
+    privacy,
+    training,
+    watermark,
+)
 from keras_secure.findings import Finding
 from keras_secure.training import SecureModel
 
@@ -20,6 +30,8 @@ __all__ = [
     "attacks",
     "audit",
     "callbacks",
+    "certification",
+    "detection",
     "errors",
     "export",
     "integrity",
@@ -28,13 +40,14 @@ __all__ = [
     "objectives",
     "optimizers",
     "privacy",
+    "repair",
     "training",
     "watermark",
 ]
-_LAZY = ("audit", "callbacks", "errors", "export", "integrity", "leakage")
+_LAZY = ("audit", "callbacks", "errors", "export", "integrity", "leakage", "repair")
 
 if TYPE_CHECKING:
-    from keras_secure import audit, callbacks, errors, export, integrity, leakage
+    from keras_secure import audit, callbacks, errors, export, integrity, leakage, repair
 
 
 def __getattr__(name):

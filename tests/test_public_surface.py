@@ -21,6 +21,8 @@ ROOMS = [
     "attacks",
     "audit",
     "callbacks",
+    "certification",
+    "detection",
     "export",
     "integrity",
     "layers",
@@ -28,12 +30,15 @@ ROOMS = [
     "objectives",
     "optimizers",
     "privacy",
+    "repair",
     "training",
     "watermark",
 ]
 
 # What a function returns, or a class is handed, is shown where that function or class is.
 SHOWN_BY = {
+    "attacks.Candidates": "attacks.IterativeAttack",
+    "attacks.Problem": "attacks.IterativeAttack",
     "attacks.RobustnessReport": "attacks.evaluate",
     "export.Bundle": "export.open_bundle",
     "integrity.VerificationReport": "integrity.verify_bundle",
