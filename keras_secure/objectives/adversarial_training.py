@@ -1,6 +1,7 @@
 """Adversarial training."""
 
 import keras
+from keras import tree
 
 from keras_secure.errors import InputError
 from keras_secure.objectives.objective import Objective
@@ -12,7 +13,7 @@ class AdversarialTraining(Objective):
     """The compiled loss on inputs that an attack has just made worse for the model.
 
     Training metrics are measured on the clean inputs if these take part, otherwise on the attacked
-    ones.
+    ones. Where the model has several outputs, the attack raises the compiled loss of all of them.
 
     Args:
         attack: A `keras_secure.attacks.Attack`.
@@ -20,7 +21,8 @@ class AdversarialTraining(Objective):
             training of Madry et al.
 
     Raises:
-        InputError: if `clean_share` is out of range.
+        InputError: if `clean_share` is out of range; in `fit`, if the model has several outputs and
+            the attack is targeted.
 
     Example:
 
@@ -40,7 +42,16 @@ class AdversarialTraining(Objective):
 
     def perturb(self, model, x, y, loss):
         """See `Objective`."""
-        return self.attack.perturb(model, x, y, from_logits=loss.from_logits)
+        count = len(getattr(model, "outputs", None) or tree.flatten(y))
+        if count == 1:
+            return self.attacked(model, x, y, from_logits=loss.from_logits)
+        if self.attack.targeted:
+            raise InputError(
+                f"The model has {count} outputs, and a targeted attack reaches for a class of one. "
+                "Use an untargeted attack, which raises the compiled loss of all outputs together."
+            )
+        # No one output is the classifier: what is trained down is what the attack drives up.
+        return self.attacked(model, x, loss=lambda x_adv: loss(y, model(x_adv, training=False)))
 
     def __call__(self, model, x, y, perturbed, loss, sample_weight=None):
         """See `Objective`."""

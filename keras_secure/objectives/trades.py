@@ -51,7 +51,7 @@ class TRADES(Objective):
         def divergence(x_adv):
             return _divergence(clean, classification_logits(model, x_adv, from_logits))
 
-        return self.attack.perturb(model, x, y, loss=divergence)
+        return self.attacked(model, x, y, loss=divergence)
 
     def __call__(self, model, x, y, perturbed, loss, sample_weight=None):
         """See `Objective`."""

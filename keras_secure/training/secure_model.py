@@ -22,6 +22,7 @@ from keras_secure.training.fit_guards import (
     refuse_exchanged_optimizer,
     remember_private_optimizer,
 )
+from keras_secure.training.ordinary_step import OrdinaryStep
 from keras_secure.training.private_data import first_batch, private_examples
 from keras_secure.training.private_training import PrivateTraining
 
@@ -82,6 +83,7 @@ class SecureModel(keras.Model):
         super().__init__(**kwargs)
         self.model = model
         self.objective = objective or Standard()
+        _refuse_hidden(self.objective)
         self._private: Any = None
         self.per_example_loss: Any = None
         self._metrics_are_weighted = True
@@ -125,7 +127,8 @@ class SecureModel(keras.Model):
 
         Raises:
             PrivacyError: if both `metrics` and `weighted_metrics` are given with a `DPOptimizer`,
-                or a private model is compiled without one.
+                the objective takes several gradients of a batch, or a private model is compiled
+                without one.
         """
         previous = last_private_optimizer(self.model)
         optimizer = keras.optimizers.get(optimizer)
@@ -150,6 +153,12 @@ class SecureModel(keras.Model):
         self._metrics_are_weighted = True
         self._private = None
         if private:
+            if self.objective.takes_over:
+                raise PrivacyError(
+                    f"{type(self.objective).__name__} takes more than one gradient of each batch, "
+                    "and only one would be clipped and counted. Compile without a DPOptimizer, or "
+                    "train with AdversarialTraining or TRADES."
+                )
             if metrics is not None and weighted_metrics is not None:
                 raise PrivacyError(
                     "Private batches are padded, and only one kind of metric can leave the padding "
@@ -206,6 +215,8 @@ class SecureModel(keras.Model):
         if self.per_example_loss is None:
             raise InputError("Compile the SecureModel with a loss before fit.")
         self._refuse_exchanged_optimizer()
+        # A callback of a fit that broke off could not take back what it had changed.
+        self.objective.restore_attack()
         if self.is_private:
             backend.check_distribution(self.distribute_strategy)
             self._private.refuse_without_journal(callbacks)
@@ -285,13 +296,7 @@ class SecureModel(keras.Model):
         if self.is_private:
             self._private.update((x, y, sample_weight), mask)
             return self.get_metrics_result()
-        loss = self.per_example_loss
-        perturbed = self.objective.perturb(self.model, x, y, loss)
-
-        def per_example():
-            return self.objective(self.model, x, y, perturbed, loss, sample_weight)
-
-        value, y_pred = self._ordinary_update(per_example)
+        value, y_pred = self.objective.descend(OrdinaryStep(self, x, y, sample_weight))
         size = ops.shape(tree.flatten(x)[0])[0]
         self._update_loss_metric(value, size)
         if tree.is_nested(y_pred):
@@ -335,23 +340,6 @@ class SecureModel(keras.Model):
         compiled = last_private_optimizer(self.model) if self._private is not None else None
         refuse_exchanged_optimizer(compiled, self.optimizer if self.is_private else None)
 
-    def _ordinary_update(self, per_example):
-        replicas = backend.replica_count()
-
-        def objective():
-            losses, y_pred = per_example()
-            value = self.per_example_loss.reduce(losses)
-            for penalty in self.model.losses:
-                value = value + ops.cast(penalty, value.dtype)
-            return self.optimizer.scale_loss(value / replicas), (value, y_pred)
-
-        # A subclassed model has its variables only after it was called.
-        _, (value, y_pred), gradients = backend.gradients(
-            objective, lambda: self.model.trainable_variables
-        )
-        self.optimizer.apply(gradients, self.model.trainable_variables)
-        return value, y_pred
-
     def _update_loss_metric(self, value, sample_weight, name="loss"):
         for metric in self.metrics:
             if metric.name == name:
@@ -388,6 +376,16 @@ class SecureModel(keras.Model):
         # Ordinary training calls the inner model only, so it alone knows whether it is built.
         if self.model.built:
             self.optimizer.build(self.model.trainable_variables)
+
+
+def _refuse_hidden(objective):
+    """Raises where an objective that needs a step of its own stands inside another."""
+    for part in objective.parts()[1:]:
+        if part.takes_over:
+            raise InputError(
+                f"{type(part).__name__} stands inside {type(objective).__name__}, which would "
+                "leave out its own way to update the weights. Make it the outermost objective."
+            )
 
 
 def _with_callbacks(callbacks, needed):
