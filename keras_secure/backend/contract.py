@@ -83,6 +83,15 @@ class Backend(Protocol):
         """The framework's name and version (not traceable)."""
 
     @staticmethod
+    def fused(function: Callable) -> Callable:
+        """`function` of tensors as one kernel where that is possible, also in a graph of many.
+
+        The kernel is kept for as long as the process lives, so `function` must be one that stays:
+        of a module, not of an object or a call. Arguments that are no tensors are constants of the
+        kernel.
+        """
+
+    @staticmethod
     def fused_update(update: Callable[..., None], tensors: Sequence[Any]) -> None:
         """Calls `update(*tensors)`, which changes variables, as one kernel where that is possible.
 

@@ -24,6 +24,7 @@ from keras_secure.backend.tensorflow.gradients import (
 )
 from keras_secure.backend.tensorflow.graph import (
     compiled,
+    fused,
     fused_update,
     has_accelerator,
     sequential_loop,
@@ -45,6 +46,7 @@ __all__ = [
     "extract_windows",
     "first_places",
     "framework_version",
+    "fused",
     "fused_update",
     "gradients",
     "has_accelerator",

@@ -12,10 +12,8 @@ def compiled(function, jit_compile=False):
 
 @functools.cache
 def fused(function):
-    """`function` as one kernel, compiled by XLA also where the step around it is not.
-
-    Where this TensorFlow cannot compile for the CPU, the same values come kernel by kernel.
-    """
+    """See `contract.Backend.fused`."""
+    # Where this TensorFlow cannot compile for the CPU, the same values come kernel by kernel.
     compiled = tf.function(function, jit_compile=True, autograph=False)
     return compiled if _can_compile() else tf.function(function, autograph=False)
 
