@@ -3,6 +3,7 @@
 from keras import ops
 
 from keras_secure.attacks.input_gradient import input_gradient_of_sum
+from keras_secure.attacks.light_convolutions import light_convolutions
 from keras_secure.attacks.log_odds import predicts
 from keras_secure.logits import classification_logits
 
@@ -101,15 +102,29 @@ class Problem:
             are None in training on a given loss.
         """
         if self._given_loss is not None:
-            losses, gradient = input_gradient_of_sum(self._given_loss, x_adv)
+            with light_convolutions(self._model):
+                losses, gradient = input_gradient_of_sum(self._given_loss, x_adv)
             return losses, None, gradient
 
         def of_inputs(inputs):
             logits = self.logits(inputs)
             return loss(logits, self.labels), logits
 
-        (losses, logits), gradient = input_gradient_of_sum(of_inputs, x_adv)
+        with light_convolutions(self._model):
+            (losses, logits), gradient = input_gradient_of_sum(of_inputs, x_adv)
         return losses, logits, gradient
+
+    def losses(self, x_adv, loss):
+        """Returns (losses, logits) as `gradient` does, without differentiating.
+
+        Args:
+            x_adv: Tensor like `x`.
+            loss: Function of (logits, labels) to losses of shape (batch,).
+        """
+        if self._given_loss is not None:
+            return self._given_loss(x_adv), None
+        logits = self.logits(x_adv)
+        return loss(logits, self.labels), logits
 
     def uniform(self, counter, count):
         """Draws numbers in [0, 1), float32 of shape (batch, count).

@@ -31,6 +31,16 @@ class Backend(Protocol):
         """Traces `function` into one graph per input signature (not traceable)."""
 
     @staticmethod
+    def convolution_by_inputs(
+        inputs: Any, kernel: Any, strides: Sequence[int], padding: str
+    ) -> Any:
+        """Convolves (batch, rows, columns, channels) inputs in two dimensions.
+
+        For differentiation by the inputs alone, which is fast where they have few channels; the
+        kernel, (rows, columns, channels, filters), counts as a constant. Both `strides` are the same, `padding` is "same" or "valid".
+        """
+
+    @staticmethod
     def einsum(equation: str, left: Any, right: Any) -> Any:
         """The contraction of two tensors as one operation, safe under `per_example_map`."""
 

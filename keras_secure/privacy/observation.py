@@ -13,8 +13,8 @@ from keras import ops, tree
 from keras_secure import backend
 from keras_secure.privacy.per_example_run import Frame, run_by_example
 from keras_secure.privacy.products_by_example import safe_call
-from keras_secure.privacy.replacement import replaced
 from keras_secure.privacy.rules import rule_for
+from keras_secure.replacement import replaced
 
 # Rules that take a further axis for more positions.
 _POINTWISE = (keras.layers.Dense, keras.layers.Embedding)

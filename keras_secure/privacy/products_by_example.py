@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from keras_secure import backend
-from keras_secure.privacy.replacement import replaced
+from keras_secure.replacement import replaced
 
 
 def safe_call(layer, call):

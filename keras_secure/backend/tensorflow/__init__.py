@@ -1,6 +1,7 @@
 """The TensorFlow implementation of `keras_secure.backend.contract`."""
 
 from keras_secure.backend.tensorflow.chacha20 import secure_normal
+from keras_secure.backend.tensorflow.convolutions import convolution_by_inputs
 from keras_secure.backend.tensorflow.data import batch_stream
 from keras_secure.backend.tensorflow.distribution import (
     all_reduce_sum,
@@ -40,6 +41,7 @@ __all__ = [
     "batch_stream",
     "check_distribution",
     "compiled",
+    "convolution_by_inputs",
     "einsum",
     "example_reader",
     "extract_shifts",
