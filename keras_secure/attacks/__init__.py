@@ -1,5 +1,6 @@
 """From inputs to perturbed inputs, and how well a model withstands them."""
 
+from keras_secure.attacks.apgd import APGD
 from keras_secure.attacks.attack import Attack
 from keras_secure.attacks.evaluate import evaluate
 from keras_secure.attacks.fgm import FGM
@@ -14,6 +15,7 @@ from keras_secure.intervals import proportion_interval
 from keras_secure.logits import classification_logits
 
 __all__ = [
+    "APGD",
     "FGM",
     "FGSM",
     "PGD",

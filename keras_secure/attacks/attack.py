@@ -38,6 +38,8 @@ class Attack:
     restarts = 1
     minimal_distance = False
     """Whether the attack looks for the smallest distance, so that `epsilon` may be None."""
+    journal = None
+    """What keeps the progress of a search from one process to the next, or None."""
 
     def __init__(self, epsilon, *, norm="linf", bounds=(0.0, 1.0), targeted=False, seed=None):
         unlimited = epsilon is None and self.minimal_distance
@@ -123,13 +125,21 @@ class Attack:
             verbose=verbose,
         )
 
+    def starts(self, num_classes):
+        """Returns how often `seek` is called on what is left, at most.
+
+        Args:
+            num_classes: How many classes the model tells apart.
+        """
+        return self.restarts
+
     def seek(self, search, rows, restart):
         """Looks once for inputs that fool the model.
 
         Args:
             search: The `Search` that is running: inputs, labels, radius and graphs.
             rows: Integer array: the numbers of the examples to attack.
-            restart: How many times they were attacked before, from 0 to `restarts - 1`.
+            restart: How many times they were attacked before, from 0.
 
         Returns:
             `Candidates`, one for each of `rows`. They are projected and judged by the caller.

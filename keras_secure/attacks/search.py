@@ -13,7 +13,7 @@ from keras_secure.attacks.batches import batches
 from keras_secure.attacks.graphs import search_graphs
 from keras_secure.attacks.labels import labelled_output
 from keras_secure.attacks.result import AttackResult, Candidates
-from keras_secure.attacks.settle import distances, settle
+from keras_secure.attacks.settle import ORDERS, distances, settle
 from keras_secure.errors import InputError
 
 
@@ -45,6 +45,7 @@ class Search:
         labels: Int32 array of shape (num_examples,).
         epsilon: Radius, infinite for no limit.
         batch_size: Examples per step.
+        num_classes: How many classes the model tells apart, known once it was asked.
     """
 
     def __init__(self, attack, model, x, labels, epsilon, batch_size, from_logits, output):
@@ -53,6 +54,7 @@ class Search:
         # Half precision cannot hold a small ball.
         self.origin = x if x.dtype == "float64" else x.astype("float32")
         self.batch_size = batch_size
+        self.num_classes = None
         self._from_logits, self._output = from_logits, output
         # Without a seed, keras.utils.set_random_seed decides, as it does for perturb.
         seed = random.getrandbits(64) if attack.seed is None else attack.seed
@@ -68,10 +70,26 @@ class Search:
         clean_wrong = success.copy()
         queries = np.ones(len(x), "int64")
         first_success_step = np.where(success, 0, -1)
-        distance = np.where(success, 0.0, math.inf)
+        distance = np.where(success, 0.0, math.inf)  # of the nearest that fools
+        moved = np.zeros(len(x))  # of what is returned, where no norm measures it
+        steps_before = np.zeros((), "int64")
+        restarts_before = np.zeros((), "int64")
+        progressing = {
+            "best": best,
+            "success": success,
+            "loss": loss,
+            "queries": queries,
+            "first_success_step": first_success_step,
+            "distance": distance,
+            "steps_before": steps_before,
+            "restarts_before": restarts_before,
+        }
+        if attack.journal is not None:
+            for name, value in attack.journal.resume().items():
+                progressing[name][...] = value
 
         # At radius zero the input itself is the only candidate, and it has been judged.
-        restarts = attack.restarts if self.epsilon > 0 else 0
+        restarts = attack.starts(self.num_classes) if self.epsilon > 0 else 0
         # Without a limit a later start may find something nearer.
         improving = attack.minimal_distance and math.isinf(self.epsilon)
         total = len(x) * max(restarts, 1)
@@ -81,8 +99,7 @@ class Search:
             unit_name="search",
             stateful_metrics=["fooled"],
         )
-        steps_before = 0
-        for restart in range(restarts):
+        for restart in range(int(restarts_before), restarts):
             rows = np.flatnonzero(~clean_wrong if improving else ~success)
             if not len(rows):
                 break
@@ -93,37 +110,45 @@ class Search:
             held = settle(found.x_adv, x[rows], self.epsilon, attack.norm, attack.bounds)
             # Holding the ball may have moved it by an ulp: what is returned is what is judged.
             fooled, raised = self.judge(held, rows)
-            length = distances(held, x[rows], attack.norm)
+            length = distances(held, x[rows], attack.norm) if found.size is None else found.size
             nearer = fooled & (length < distance[rows])
             better = nearer | (~fooled & ~success[rows] & (raised > loss[rows]))
             best[rows[better]] = held[better]
             loss[rows[better]] = raised[better]
             distance[rows[nearer]] = length[nearer]
+            moved[rows[better]] = length[better]
             first = fooled & ~success[rows]
             first_success_step[rows[first]] = found.steps[first] + steps_before
             success[rows] |= fooled
             queries[rows] += found.evaluations + 1
             steps_before += int(found.longest)
+            restarts_before += 1
             progress.update(
                 int(len(x) * (restart + 1)), [("fooled", success.mean())], finalize=False
             )
+            if attack.journal is not None:
+                attack.journal.write(progressing)
         progress.update(total, [("fooled", success.mean())], finalize=True)
         return AttackResult(
             x_adv=best,
             success=success,
-            distance=distances(best, x, attack.norm),
+            distance=distances(best, x, attack.norm) if attack.norm in ORDERS else moved,
             first_success_step=first_success_step,
             queries=queries,
         )
 
-    def of(self, attack):
+    def of(self, attack, number=0):
         """Returns this search for another attack on the same examples, for attacks made of several.
 
         Args:
             attack: An `Attack` of the same norm and bounds.
+            number: Attacks of different numbers draw different random numbers.
         """
         other = copy.copy(self)
         other.attack = attack
+        if number:
+            entropy = [int(word) for word in self._key] + [number]
+            other._key = np.random.SeedSequence(entropy).generate_state(2, "uint32")
         other._graphs = search_graphs(
             attack, self.model, self._from_logits, self._output, self.batch_size
         )
@@ -143,10 +168,10 @@ class Search:
         for start in range(0, len(rows), self.batch_size):
             part = slice(start, start + self.batch_size)
             labels = self.labels[rows[part]]
-            fooled[part], loss[part], num_classes = self._graphs.judge(
+            fooled[part], loss[part], self.num_classes = self._graphs.judge(
                 x_adv[part].astype(self.origin.dtype), labels
             )
-            check_label_range(labels, num_classes)
+            check_label_range(labels, self.num_classes)
         return fooled, loss
 
     def iterate(self, rows, restart):
@@ -187,7 +212,10 @@ class Search:
                 evaluations[part] += evaluated
             if self._report is not None:
                 self._report(stop / attack.steps)
-        return Candidates(states["x_adv"], steps, evaluations * attack.passes, attack.steps)
+        evaluations = states.get("evaluations", evaluations * attack.passes)
+        return Candidates(
+            states["x_adv"], steps, evaluations, attack.steps, size=states.get("size")
+        )
 
 
 def _scatter(states, part, state, count):
