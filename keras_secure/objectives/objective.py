@@ -12,8 +12,9 @@ class Objective:
     """What a training step minimizes: one loss per example.
 
     A step first calls `perturb`, outside the gradient, then the objective itself. Both treat every
-    example on its own, so any objective may be trained with differential privacy. What needs more
-    than one gradient of one batch also writes `descend`, and is refused there.
+    example on its own, so any objective may be trained with differential privacy, but for those
+    that say otherwise in `mixes_examples`. What needs more than one gradient of one batch also
+    writes `descend`, and is refused there.
 
     An objective that holds an `attack` calls it by `attacked`, and one that holds an `epsilon` of
     its own reads it by `scaled`: that is all it takes for `keras_secure.callbacks` to change the
@@ -22,6 +23,8 @@ class Objective:
     Attributes:
         attack: Only of objectives that hold one: the `keras_secure.attacks.Attack`.
         epsilon_scale: None, or a variable that a callback set: what the radius is multiplied by.
+        mixes_examples: Whether a loss has several examples in it, so that private training refuses.
+        models: Further models that belong to it, such as a teacher, saved with the `SecureModel`.
 
     Example:
 
@@ -36,6 +39,8 @@ class Objective:
 
     attack: Any
     epsilon_scale: Any = None
+    mixes_examples = False
+    models: Any = ()
     _relief: Any = None
 
     def perturb(self, model, x, y, loss):

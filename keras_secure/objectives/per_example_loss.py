@@ -64,6 +64,26 @@ class PerExampleLoss:
             total = total + (value if loss_weight is None else value * loss_weight)
         return total
 
+    def over_labels(self, term, y, sample_weight=None):
+        """Returns `term(loss, y, sample_weight)`: what an objective makes of the labels.
+
+        Where several labels share an example (`Mixup`), the term of each counts by its share. So an
+        objective that reads labels itself, rather than handing them to this loss, does it in here.
+
+        Args:
+            term: Function of a loss, targets and weights that returns losses of shape (batch,).
+            y: Targets of the batch.
+            sample_weight: Optional weights.
+        """
+        return term(self, y, sample_weight)
+
+    @staticmethod
+    def weigh(losses, sample_weight):
+        """Returns losses of shape (batch,) times the weights of the examples, if there are any."""
+        if sample_weight is None:
+            return losses
+        return losses * ops.reshape(ops.cast(sample_weight, "float32"), (-1,))
+
     def by_output(self, y, y_pred, sample_weight=None):
         """Returns the losses of each output by its name, before `loss_weights`.
 

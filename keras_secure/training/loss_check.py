@@ -75,6 +75,9 @@ def check_objective(objective, model, loss, x, y, sample_weight=None):
     Raises:
         PrivacyError: if what `perturb` or the objective computes mixes examples.
     """
+    mixing = [type(part).__name__ for part in objective.parts() if part.mixes_examples]
+    if mixing:
+        raise PrivacyError(f"{mixing[0]} puts several examples into one loss, {_REMEDY}")
 
     def losses(x, y, sample_weight):
         # Stateless calls start from the same seeds, so random starts and dropout are the same.

@@ -84,6 +84,8 @@ class SecureModel(keras.Model):
         self.model = model
         self.objective = objective or Standard()
         _refuse_hidden(self.objective)
+        # Held here too, so that Keras saves their weights.
+        self.objective_models = [held for part in self.objective.parts() for held in part.models]
         self._private: Any = None
         self.per_example_loss: Any = None
         self._metrics_are_weighted = True
