@@ -2,15 +2,21 @@
 
 from keras_secure.attacks.apgd import APGD
 from keras_secure.attacks.attack import Attack
+from keras_secure.attacks.carlini_wagner_l2 import CarliniWagnerL2
+from keras_secure.attacks.deepfool import DeepFool
 from keras_secure.attacks.evaluate import evaluate
 from keras_secure.attacks.fgm import FGM
 from keras_secure.attacks.fgsm import FGSM
 from keras_secure.attacks.gradient_attack import GradientAttack
 from keras_secure.attacks.iterative_attack import IterativeAttack
+from keras_secure.attacks.mifgsm import MIFGSM
 from keras_secure.attacks.pgd import PGD
 from keras_secure.attacks.problem import Problem
+from keras_secure.attacks.random_noise import RandomNoise
+from keras_secure.attacks.replace_layers import replace_layers
 from keras_secure.attacks.report import RobustnessReport
 from keras_secure.attacks.result import AttackResult, Candidates
+from keras_secure.attacks.spatial import Spatial
 from keras_secure.intervals import proportion_interval
 from keras_secure.logits import classification_logits
 
@@ -18,15 +24,21 @@ __all__ = [
     "APGD",
     "FGM",
     "FGSM",
+    "MIFGSM",
     "PGD",
     "Attack",
     "AttackResult",
     "Candidates",
+    "CarliniWagnerL2",
+    "DeepFool",
     "GradientAttack",
     "IterativeAttack",
     "Problem",
+    "RandomNoise",
     "RobustnessReport",
+    "Spatial",
     "classification_logits",
     "evaluate",
     "proportion_interval",
+    "replace_layers",
 ]

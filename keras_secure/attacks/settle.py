@@ -2,6 +2,8 @@
 
 import numpy as np
 
+ORDERS = {"linf": np.inf, "l2": 2, "l1": 1}
+
 SLACK = 1e-6
 """Relative excess over `epsilon` that is let pass as rounding."""
 
@@ -23,8 +25,7 @@ def distances(x_adv, x, norm):
     array([2.])
     """
     delta = x_adv.astype("float64") - x.astype("float64")
-    order = {"linf": np.inf, "l2": 2, "l1": 1}[norm]
-    return np.linalg.norm(delta.reshape(len(delta), -1), ord=order, axis=1)
+    return np.linalg.norm(delta.reshape(len(delta), -1), ord=ORDERS[norm], axis=1)
 
 
 def settle(x_adv, x, epsilon, norm, bounds):
@@ -37,7 +38,8 @@ def settle(x_adv, x, epsilon, norm, bounds):
         x_adv: Array of shape (num_examples, ...), outside the ball by rounding at most.
         x: Array like `x_adv`, inside `bounds`.
         epsilon: Radius.
-        norm: `"linf"`, `"l2"` or `"l1"`.
+        norm: `"linf"`, `"l2"` or `"l1"`; any other stands for an attack that no norm bounds, where
+            only the box is held.
         bounds: Smallest and largest allowed value.
 
     Returns:
@@ -54,7 +56,7 @@ def settle(x_adv, x, epsilon, norm, bounds):
     delta = x_adv.astype("float64") - centre
     # A step that overflowed has found nothing; NaN would count as fooling the model.
     delta[~np.isfinite(delta)] = 0.0
-    length = distances(centre + delta, x, norm)
+    length = distances(centre + delta, x, norm) if norm in ORDERS else np.zeros(len(x))
     outside = length > epsilon * (1 + SLACK)
     if outside.any():
         if norm == "linf":
