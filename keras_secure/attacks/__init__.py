@@ -4,10 +4,12 @@ from keras_secure.attacks.apgd import APGD
 from keras_secure.attacks.attack import Attack
 from keras_secure.attacks.carlini_wagner_l2 import CarliniWagnerL2
 from keras_secure.attacks.deepfool import DeepFool
+from keras_secure.attacks.elastic_net import ElasticNet
 from keras_secure.attacks.evaluate import evaluate
 from keras_secure.attacks.fgm import FGM
 from keras_secure.attacks.fgsm import FGSM
 from keras_secure.attacks.gradient_attack import GradientAttack
+from keras_secure.attacks.hop_skip_jump import HopSkipJump
 from keras_secure.attacks.iterative_attack import IterativeAttack
 from keras_secure.attacks.mifgsm import MIFGSM
 from keras_secure.attacks.pgd import PGD
@@ -31,7 +33,9 @@ __all__ = [
     "Candidates",
     "CarliniWagnerL2",
     "DeepFool",
+    "ElasticNet",
     "GradientAttack",
+    "HopSkipJump",
     "IterativeAttack",
     "Problem",
     "RandomNoise",

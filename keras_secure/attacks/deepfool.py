@@ -16,7 +16,7 @@ class DeepFool(MinimalDistanceAttack):
     """Walks to the nearest boundary of the linearized model until the model itself is fooled.
 
     In a few steps it comes near the smallest distance, which `CarliniWagnerL2` and others find
-    more exactly at many times the price. A linear model is solved in one step. As in the paper's own
+    more exactly at many times the price. A linear model is solved in one step. As in the authors'
     code, gradients are taken at the point with the overshoot; what leaves the box is clipped.
 
     Args:
@@ -88,7 +88,7 @@ class DeepFool(MinimalDistanceAttack):
         }
 
     def step(self, problem, state, index):
-        """Judges the point and adds the shortest way to a boundary of the model linearized there."""
+        """Judges the point and adds the shortest way to a boundary of the linearized model."""
         x_adv = state["x_adv"]
         labels = problem.labels
         others = state["candidates"].shape[1]

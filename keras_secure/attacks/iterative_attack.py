@@ -61,10 +61,10 @@ class IterativeAttack(Attack):
 
         Returns:
             A dictionary of tensors whose first axis is the batch, among them `"x_adv"`, the
-            candidate of each example, and `"found"`, boolean: whether it fools the model, or nothing
-            is left to be done for it. Two more are read where they are there: `"evaluations"`,
-            int32, how often the model was asked about each example, for attacks whose steps
-            differ in that; `"size"`, floating, for attacks that no norm bounds.
+            candidate of each example, and `"found"`, boolean: whether it fools the model, or
+            nothing is left to be done for it. Two more are read where they are there:
+            `"evaluations"`, int32, how often the model was asked about each example, for attacks
+            whose steps differ in that; `"size"`, floating, for attacks that no norm bounds.
         """
         raise NotImplementedError(f"{type(self).__name__} must write `begin`.")
 
