@@ -1,20 +1,30 @@
 """The fast gradient sign method."""
 
+from keras_secure.attacks.arguments import check_sizes
 from keras_secure.attacks.directions import ascent_direction
 from keras_secure.attacks.gradient_attack import GradientAttack
+from keras_secure.errors import InputError
 from keras_secure.registration import component
 
 
 @component("attacks")
 class FGSM(GradientAttack):
-    """One step of size `epsilon` along the sign of the gradient (linf).
+    """One step along the sign of the gradient (linf).
 
-    Cheap, and weak as an evaluation: a model that withstands FGSM may fall to `PGD`.
+    Cheap, and weak as an evaluation: a model that withstands FGSM may fall to `PGD`. In training it
+    may do, if it starts at random: `AdversarialTraining(FGSM(epsilon, random_start=True))` is the
+    fast adversarial training of Wong et al. Without a random start, or with steps that are too
+    long, such training can collapse (catastrophic overfitting): see
+    `keras_secure.callbacks.CatastrophicOverfittingGuard`.
 
     Args:
         epsilon: Largest change of any one value, in the units of the input. At least 0.
+        random_start: Whether to start at a uniform point of the ball rather than at the input.
+        step_size: Length of the step; None for `epsilon`, or with a random start `1.25 * epsilon`,
+            both of which follow an `epsilon` given later. What leaves the ball is cut off.
         bounds: Smallest and largest value that an input may have.
         targeted: Whether the labels given are the classes to reach rather than to leave.
+        seed: Integer that makes random starts repeatable, or None.
 
     Raises:
         InputError: If an argument cannot be used.
@@ -29,16 +39,44 @@ class FGSM(GradientAttack):
 
     Reference:
         Goodfellow, Shlens & Szegedy 2015, "Explaining and harnessing adversarial examples",
-        arXiv 1412.6572, section 4.
+        arXiv 1412.6572, section 4. Random start and its step: Wong, Rice & Kolter 2020, "Fast is
+        better than free: revisiting adversarial training", arXiv 2001.03994, algorithm 3 and
+        section 4.1.
     """
 
-    def __init__(self, epsilon, *, bounds=(0.0, 1.0), targeted=False):
-        super().__init__(epsilon, norm="linf", bounds=bounds, targeted=targeted)
+    def __init__(
+        self,
+        epsilon,
+        *,
+        random_start=False,
+        step_size=None,
+        bounds=(0.0, 1.0),
+        targeted=False,
+        seed=None,
+    ):
+        super().__init__(epsilon, norm="linf", bounds=bounds, targeted=targeted, seed=seed)
+        if not isinstance(random_start, bool):
+            raise InputError(
+                f"random_start={random_start!r} cannot be used: it must be True or False."
+            )
+        if step_size is not None:
+            check_sizes(step_size=step_size)
+        self.random_start = random_start
+        self.step_size = None if step_size is None else float(step_size)
 
     def update(self, x_adv, gradient, epsilon):
-        """Moves every value by `epsilon`, up or down."""
-        return x_adv + epsilon * ascent_direction(gradient, x_adv, self.norm, self.bounds)
+        """Moves every value by one step size, up or down."""
+        usual = 1.25 * epsilon if self.random_start else epsilon
+        step_size = usual if self.step_size is None else self.step_size
+        return x_adv + step_size * ascent_direction(gradient, x_adv, self.norm, self.bounds)
 
     def get_config(self):
         """Returns the arguments that rebuild this attack."""
-        return {"epsilon": self.epsilon, "bounds": list(self.bounds), "targeted": self.targeted}
+        return {
+            "epsilon": self.epsilon,
+            "random_start": self.random_start,
+            "step_size": self.step_size,
+            "bounds": list(self.bounds),
+            "targeted": self.targeted,
+            "seed": self.seed,
+        }
