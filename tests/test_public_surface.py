@@ -40,6 +40,7 @@ SHOWN_BY = {
     "attacks.Candidates": "attacks.IterativeAttack",
     "attacks.Problem": "attacks.IterativeAttack",
     "attacks.RobustnessReport": "attacks.evaluate",
+    "attacks.TrustReport": "attacks.trust_check",
     "export.Bundle": "export.open_bundle",
     "integrity.VerificationReport": "integrity.verify_bundle",
     "leakage.Contradiction": "leakage.threshold_membership_attack",

@@ -19,6 +19,8 @@ from keras_secure.attacks.replace_layers import replace_layers
 from keras_secure.attacks.report import RobustnessReport
 from keras_secure.attacks.result import AttackResult, Candidates
 from keras_secure.attacks.spatial import Spatial
+from keras_secure.attacks.trust.report import TrustReport
+from keras_secure.attacks.trust_check import trust_check
 from keras_secure.intervals import proportion_interval
 from keras_secure.logits import classification_logits
 
@@ -41,8 +43,10 @@ __all__ = [
     "RandomNoise",
     "RobustnessReport",
     "Spatial",
+    "TrustReport",
     "classification_logits",
     "evaluate",
     "proportion_interval",
     "replace_layers",
+    "trust_check",
 ]
