@@ -6,6 +6,7 @@ from keras_secure.attacks.carlini_wagner_l2 import CarliniWagnerL2
 from keras_secure.attacks.deepfool import DeepFool
 from keras_secure.attacks.elastic_net import ElasticNet
 from keras_secure.attacks.evaluate import evaluate
+from keras_secure.attacks.fab import FAB
 from keras_secure.attacks.fgm import FGM
 from keras_secure.attacks.fgsm import FGSM
 from keras_secure.attacks.gradient_attack import GradientAttack
@@ -19,6 +20,7 @@ from keras_secure.attacks.replace_layers import replace_layers
 from keras_secure.attacks.report import RobustnessReport
 from keras_secure.attacks.result import AttackResult, Candidates
 from keras_secure.attacks.spatial import Spatial
+from keras_secure.attacks.square import Square
 from keras_secure.attacks.trust.report import TrustReport
 from keras_secure.attacks.trust_check import trust_check
 from keras_secure.intervals import proportion_interval
@@ -26,6 +28,7 @@ from keras_secure.logits import classification_logits
 
 __all__ = [
     "APGD",
+    "FAB",
     "FGM",
     "FGSM",
     "MIFGSM",
@@ -43,6 +46,7 @@ __all__ = [
     "RandomNoise",
     "RobustnessReport",
     "Spatial",
+    "Square",
     "TrustReport",
     "classification_logits",
     "evaluate",
