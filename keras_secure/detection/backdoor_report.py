@@ -22,6 +22,17 @@ class BackdoorReport:
         anomaly_indexes: How far below the other classes each log norm lies, shape (num_classes,).
         p_values: Probability that the most anomalous class of a clean model is as anomalous.
         false_positive_rate: Probability with which any class of a clean model may be flagged.
+
+    Example:
+
+    >>> report = BackdoorReport(
+    ...     patterns=np.ones((2, 3)), masks=np.eye(2, 3), success_rates=np.ones(2),
+    ...     l1_norms=np.array([9.0, 1.0]), anomaly_indexes=np.array([0.0, 8.0]),
+    ...     p_values=np.array([1.0, 0.01]), false_positive_rate=0.05)
+    >>> report.flagged_classes
+    (1,)
+    >>> report.stamp(np.zeros((1, 3))).tolist()
+    [[0.0, 1.0, 0.0]]
     """
 
     patterns: np.ndarray = field(repr=False)
@@ -55,15 +66,6 @@ class BackdoorReport:
 
         Raises:
             InputError: If `x` has another shape, or there is no such class.
-
-        Example:
-
-        >>> report = BackdoorReport(
-        ...     patterns=np.ones((2, 3)), masks=np.eye(2, 3), success_rates=np.ones(2),
-        ...     l1_norms=np.ones(2), anomaly_indexes=np.zeros(2), p_values=np.ones(2),
-        ...     false_positive_rate=0.05)
-        >>> report.stamp(np.zeros((1, 3)), label=1).tolist()
-        [[0.0, 1.0, 0.0]]
         """
         label = self.most_suspicious_class if label is None else label
         x = np.asarray(x)
@@ -100,8 +102,8 @@ class BackdoorReport:
         return Finding(
             "poisoning.backdoor",
             "critical",
-            f"A trigger that covers {self.l1_norms[flagged[0]]:.1f} positions turns "
-            f"{self.success_rates[flagged[0]]:.0%} of all inputs to class {flagged[0]}: a backdoor.",
+            f"A trigger over {self.l1_norms[flagged[0]]:.1f} positions turns "
+            f"{self.success_rates[flagged[0]]:.0%} of all inputs to class {flagged[0]}.",
             self.to_dict(),
             "Unlearn it with repair.unlearn_trigger, or retrain on data that you trust.",
         )

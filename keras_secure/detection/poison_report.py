@@ -21,6 +21,11 @@ class InspectedClass:
             stands out as much; None where each example was judged by itself.
         threshold: Score above which its examples are flagged; infinite where the class is not
             suspicious.
+
+    Example:
+
+    >>> InspectedClass(3, 100, 7, 9.5, 0.001, 2.3).num_flagged
+    7
     """
 
     label: int
@@ -47,6 +52,13 @@ class PoisonReport:
         classes: One `InspectedClass` for each class, ascending.
         false_positive_rate: Share of the clean examples that was allowed to be flagged.
         promise: On which assumption that share holds.
+
+    Example:
+
+    >>> flagged = np.array([True] * 9 + [False])
+    >>> one = InspectedClass(0, 10, 9, 8.0, 0.01, 3.0)
+    >>> PoisonReport("by hand", flagged * 9.0, flagged, (one,), 0.01, "").suspicious_classes
+    (0,)
     """
 
     detector: str
@@ -66,15 +78,7 @@ class PoisonReport:
         )
 
     def finding(self) -> Finding:
-        """The report as one finding for an audit.
-
-        Example:
-
-        >>> flagged = np.array([True] + [False] * 9)
-        >>> one = InspectedClass(0, 10, 1, 2.0, 0.5, 3.0)
-        >>> PoisonReport("by hand", flagged * 1.0, flagged, (one,), 0.01, "").finding().severity
-        'ok'
-        """
+        """The report as one finding for an audit."""
         suspicious = self.suspicious_classes
         count = int(self.flagged.sum())
         evidence = {

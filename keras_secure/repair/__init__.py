@@ -1,3 +1,7 @@
 """Takes a weakness out of a model that has one, and shows before and after."""
 
-__all__: list[str] = []
+from keras_secure.repair.backdoor_repair_report import BackdoorRepairReport, MeasuredShare
+from keras_secure.repair.retrain_without import retrain_without
+from keras_secure.repair.unlearn_trigger import unlearn_trigger
+
+__all__ = ["BackdoorRepairReport", "MeasuredShare", "retrain_without", "unlearn_trigger"]
