@@ -8,8 +8,16 @@ import numpy as np
 from keras_secure.arguments import is_number
 from keras_secure.attacks.arrays import check_arrays
 from keras_secure.attacks.attack import Attack
-from keras_secure.attacks.report import Accuracy, AttackMeasurement, RobustnessReport
+from keras_secure.attacks.certified import certify
+from keras_secure.attacks.cross_entropy import cross_entropy
+from keras_secure.attacks.estimates import Accuracy, Distances, MeanLoss
+from keras_secure.attacks.labels import labelled_output
+from keras_secure.attacks.report import NOTES, UNCHECKED, RobustnessReport
+from keras_secure.attacks.sweep import Sweep
+from keras_secure.attacks.trust_check import trust_check as check_trust
 from keras_secure.errors import InputError
+
+BALLS = {"linf": "change of any value", "l2": "Euclidean distance", "l1": "sum of changes"}
 
 
 def evaluate(
@@ -19,26 +27,38 @@ def evaluate(
     attacks,
     *,
     epsilons=None,
+    certifier=None,
+    trust_check=False,
     batch_size=128,
     confidence=0.95,
     from_logits=None,
     verbose="auto",
 ):
-    """Attacks a classifier and reports its clean and robust accuracy with confidence intervals.
+    """Attacks a classifier and reports how robust it is, with confidence intervals.
 
     Every attack runs at its own `epsilon`, and at each of `epsilons` if given, in ascending order.
     An example fooled at one radius counts as fooled at every larger one, because the same input
-    is allowed there, and is not attacked again. The worst case takes, for each example, the attack
-    that fools it.
+    is allowed there, and is not attacked again. An attack that looks for the nearest fooling input
+    runs once for the whole curve. The worst case takes, for each example, the attack that fools it;
+    with attacks of several norms it is that over the union of their threat models.
+
+    A model that may abstain (attribute `abstains`, one column more than classes) is right untouched
+    if it answers rightly, and robust if it then answers rightly or abstains.
 
     Args:
         model: Classifier, called with `training=False`.
         x: Floating point array of shape (num_examples, ...), inside the attacks' `bounds`.
-        y: True classes: class indices or one-hot rows.
+        y: True classes: class indices or one-hot rows. For a model with several outputs, a
+            dictionary with the labels of the one to attack.
         attacks: An untargeted `Attack`, or a list of them.
         epsilons: Radii of the robustness curve, all attacks of one norm; None for no curve.
+        certifier: Object with `certify(x)`, such as those of `keras_secure.certification`, or a
+            certificate that it has given for `x`. None for no certified accuracy.
+        trust_check: Whether to check by `keras_secure.attacks.trust_check` if the figure of the
+            strongest attack can be believed; or a dictionary of its arguments.
         batch_size: Examples per step.
-        confidence: Coverage of the Clopper-Pearson intervals, between 0 and 1.
+        confidence: Coverage of the intervals, between 0 and 1: Clopper-Pearson's for shares,
+            Student's for losses, order statistics for distances.
         from_logits: See `classification_logits`.
         verbose: 0 for silence, 1 or `"auto"` for a progress bar per attack and radius.
 
@@ -57,32 +77,96 @@ def evaluate(
     >>> report = evaluate(model, x, y, FGSM(0.1), epsilons=[0.1, 0.2], verbose=0)
     >>> report.worst_case.value <= report.clean.value
     True
+    >>> report.threat_model
+    'change of any value (linf) at most 0.1'
     """
     attacks = check_attacks(attacks)
     epsilons = _checked_epsilons(epsilons, attacks)
     # An interval that cannot be formed should fail before the attacks run.
     Accuracy.of(np.ones(1, bool), confidence)
 
+    output, y = labelled_output(y)
     x, labels = check_arrays(x, y, attacks[0].bounds, "evaluate")
+    for attack in attacks[1:]:
+        check_arrays(x, y, attack.bounds, "evaluate")
+    if not model.built:
+        model(x[:1], training=False)
+    asked = {"from_logits": from_logits, "output": output, "batch_size": batch_size}
+    clean_loss, abstained = cross_entropy(model, x, labels, **asked)
     options = {"batch_size": batch_size, "from_logits": from_logits, "verbose": verbose}
     clean_correct: Any = None  # the first attack finds out
-    measurements = []
+    measurements, losses = [], []
     for name, attack in zip(attack_names(attacks), attacks, strict=True):
-        sweep = _Sweep(attack, x, labels, clean_correct)
-        for epsilon in sorted({*epsilons, attack.epsilon}):
-            sweep.extend(model, epsilon, options)
+        sweep = Sweep(attack, x, labels, output, clean_correct, abstained)
+        sweep.run(model, epsilons, own_radius(attack, attacks, epsilons), options)
         clean_correct = sweep.clean_correct
-        measurements.append(sweep.measurement(name, epsilons, confidence))
+        loss, _ = cross_entropy(model, sweep.x_adv, labels, **asked)
+        # The untouched input is always allowed.
+        losses.append(np.maximum(loss, clean_loss))
+        measurements.append(sweep.measurement(name, epsilons, losses[-1], confidence))
 
     worst_at = np.min([measurement.fooled_at for measurement in measurements], axis=0)
     worst_case_correct = np.all([measurement.robust for measurement in measurements], axis=0)
+    nearest = _nearest(measurements)
+    radii = {norm: set(epsilons) for norm in nearest}
+    for measurement in measurements:
+        if math.isfinite(measurement.epsilon):
+            radii[measurement.norm].add(measurement.epsilon)
+    certified = None
+    if certifier is not None:
+        certified = certify(
+            certifier,
+            x,
+            labels,
+            radii,
+            {norm: distances for norm, (distances, _) in nearest.items()},
+            confidence,
+        )
+    trust, notes = None, list(NOTES)
+    if trust_check is not False and trust_check is not None:
+        strongest, radius = _to_check(attacks, measurements)
+        if strongest is None:
+            notes.append("The trust check needs an attack bounded by a norm and a radius.")
+        else:
+            arguments = trust_check if isinstance(trust_check, dict) else {}
+            labelled = labels if output is None else {output: labels}
+            trust = check_trust(
+                model,
+                x,
+                labelled,
+                strongest,
+                **{"epsilon": radius, "from_logits": from_logits, **arguments},
+            )
+            notes.append(
+                "The trust check found nothing that voids the figure."
+                if trust.trusted
+                else "The figure cannot be believed: "
+                + ", ".join(finding.id for finding in trust.failed)
+                + "."
+            )
+    else:
+        notes.append(UNCHECKED)
+    notes += _further_notes(measurements, abstained, certified)
     return RobustnessReport(
         num_examples=len(x),
         confidence=float(confidence),
         clean=Accuracy.of(clean_correct, confidence),
         attacks=tuple(measurements),
+        threat_model=_threat_model(measurements),
         worst_case=Accuracy.of(worst_case_correct, confidence),
-        worst_case_curve=_curve(worst_at, epsilons, confidence),
+        worst_case_curve=tuple(
+            (epsilon, Accuracy.of(worst_at > epsilon, confidence)) for epsilon in epsilons
+        ),
+        clean_loss=MeanLoss.of(clean_loss, confidence),
+        adversarial_loss=MeanLoss.of(np.max(losses, axis=0), confidence),
+        distances={
+            norm: Distances.of(distances, upper_bound, confidence)
+            for norm, (distances, upper_bound) in nearest.items()
+        },
+        certified=certified,
+        abstained=None if abstained is None else Accuracy.of(abstained, confidence),
+        trust=trust,
+        notes=tuple(notes),
         clean_correct=clean_correct,
         worst_case_correct=worst_case_correct,
     )
@@ -146,50 +230,99 @@ def attack_names(attacks):
     return names
 
 
-class _Sweep:
-    """One attack at ascending radii, each only on the examples that withstood the last."""
+def own_radius(attack, attacks, epsilons):
+    """Returns the radius that an attack's accuracy is for.
 
-    def __init__(self, attack, x, labels, clean_correct):
-        self.attack = attack
-        self.x, self.labels = x, labels
-        self.clean_correct = clean_correct
-        self.fooled_at = np.full(len(x), np.inf)
-        if clean_correct is not None:
-            self.fooled_at[~clean_correct] = 0.0
-        self.distance = np.zeros(len(x))
-        self.x_adv = x.copy()
+    Args:
+        attack: One of `attacks`.
+        attacks: List of attacks.
+        epsilons: Radii of the curve.
 
-    def extend(self, model, epsilon, options):
-        rows = np.flatnonzero(np.isinf(self.fooled_at))
-        if not len(rows):
-            return
-        result = self.attack.run(model, self.x[rows], self.labels[rows], epsilon=epsilon, **options)
-        if self.clean_correct is None:
-            self.clean_correct = ~(result.success & (result.distance == 0))
-            self.fooled_at[~self.clean_correct] = 0.0
-        fooled = result.success & self.clean_correct[rows]
-        self.fooled_at[rows[fooled]] = epsilon
-        if epsilon <= self.attack.epsilon:
-            self.x_adv[rows] = result.x_adv
-            self.distance[rows] = result.distance
+    Returns:
+        Its `epsilon`; where it has none the largest one of the attacks of its norm, or of the
+        curve; infinity if there is neither.
 
-    def measurement(self, name, epsilons, confidence):
-        fooled = self.clean_correct & (self.fooled_at <= self.attack.epsilon)
-        return AttackMeasurement(
-            name=name,
-            config=self.attack.get_config(),
-            norm=self.attack.norm,
-            epsilon=self.attack.epsilon,
-            accuracy=Accuracy.of(self.fooled_at > self.attack.epsilon, confidence),
-            mean_distance=float(self.distance[fooled].mean()) if fooled.any() else None,
-            curve=_curve(self.fooled_at, epsilons, confidence),
-            fooled_at=self.fooled_at,
-            x_adv=self.x_adv,
+    Example:
+
+    >>> from keras_secure.attacks import DeepFool, PGD
+    >>> nearest = DeepFool(norm="linf")
+    >>> own_radius(nearest, [nearest, PGD(0.1)], []), own_radius(nearest, [nearest], [])
+    (0.1, inf)
+    """
+    if attack.epsilon is not None:
+        return attack.epsilon
+    beside = [each.epsilon for each in attacks if each.norm == attack.norm and each.epsilon]
+    return max(beside or epsilons, default=math.inf)
+
+
+def _nearest(measurements):
+    """Norm to (distance of the nearest fooling input of any attack, whether balls were filled)."""
+    nearest = {}
+    for measurement in measurements:
+        distances, upper = measurement.distances.nearest, measurement.distances.upper_bound
+        if measurement.norm in nearest:
+            before, before_upper = nearest[measurement.norm]
+            distances, upper = np.minimum(before, distances), upper and before_upper
+        nearest[measurement.norm] = distances, upper
+    return nearest
+
+
+def _to_check(attacks, measurements):
+    """The strongest attack bounded by a norm; composites only if there is no other."""
+    able = [
+        (not hasattr(attack, "steps"), measurement.accuracy.value, place)
+        for place, (attack, measurement) in enumerate(zip(attacks, measurements, strict=True))
+        if attack.norm in BALLS and 0 < measurement.epsilon < math.inf
+    ]
+    if not able:
+        return None, None
+    *_, place = min(able)
+    return attacks[place], measurements[place].epsilon
+
+
+def _threat_model(measurements):
+    parts = []
+    for measurement in measurements:
+        norm, epsilon = measurement.norm, measurement.epsilon
+        if norm not in BALLS:
+            part = f"{measurement.name}: transformations up to {epsilon:g} of its ranges (no norm)"
+        elif math.isinf(epsilon):
+            part = f"{BALLS[norm]} ({norm}) without limit"
+        else:
+            part = f"{BALLS[norm]} ({norm}) at most {epsilon:g}"
+        parts.append(part)
+    parts = list(dict.fromkeys(parts))
+    return parts[0] if len(parts) == 1 else "the union of: " + "; ".join(parts)
+
+
+def _further_notes(measurements, abstained, certified):
+    notes = []
+    threats = {(each.norm, each.epsilon) for each in measurements}
+    if len(threats) > 1:
+        notes.append(
+            "The attacks differ in norm or radius: the worst case is that over the union of their "
+            "threat models, and no figure for any one of them."
         )
-
-
-def _curve(fooled_at, epsilons, confidence):
-    return tuple((epsilon, Accuracy.of(fooled_at > epsilon, confidence)) for epsilon in epsilons)
+    for each in measurements:
+        if each.norm not in BALLS:
+            note = f"{each.name} is bounded by no norm; its distance is a share of its ranges."
+            notes.append(note)
+        elif math.isinf(each.epsilon):
+            notes.append(
+                f"{each.name} has no radius, and neither an attack of its norm nor a curve gives "
+                "one: its accuracy counts the examples for which it found nothing at any distance."
+            )
+    if abstained is not None:
+        notes.append(
+            "The model may abstain: an example is right untouched if it is answered rightly, and "
+            "robust if it is then answered rightly or abstained on."
+        )
+    if certified is not None:
+        notes.append(
+            "Certified accuracy is a lower bound for the classifier that was certified; a smoothed "
+            "classifier is not the model inside it."
+        )
+    return notes
 
 
 def _checked_epsilons(epsilons, attacks):

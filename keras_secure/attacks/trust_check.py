@@ -7,6 +7,7 @@ import numpy as np
 from keras_secure.arguments import is_integer, is_number
 from keras_secure.attacks.arrays import check_arrays
 from keras_secure.attacks.attack import Attack
+from keras_secure.attacks.labels import labelled_output
 from keras_secure.attacks.trust.agreement import probe_agreement
 from keras_secure.attacks.trust.batch_mates import probe_batch_mates
 from keras_secure.attacks.trust.black_box import probe_black_box
@@ -60,7 +61,8 @@ def trust_check(
     Args:
         model: Classifier, called with `training=False`.
         x: Floating point array of shape (num_examples, ...), inside the attack's `bounds`.
-        y: True classes: class indices or one-hot rows.
+        y: True classes: class indices or one-hot rows. For a model with several outputs, a
+            dictionary with the labels of the one that is attacked.
         attack: The untargeted `Attack` whose figure is to be checked.
         epsilon: Radius that takes the place of the attack's own; needed if that has none.
         num_examples: At most how many examples take part. At least 4; the default decides shares
@@ -106,6 +108,7 @@ def trust_check(
             f"num_examples={num_examples!r} cannot be used: give an integer >= {FEWEST}."
         )
     chosen = _chosen(probes)
+    output, y = labelled_output(y)
     x, labels = check_arrays(x, y, attack.bounds, "trust_check")
     # Twice as many as are wanted, evenly across the data, which may be sorted by class.
     rows = np.linspace(0, len(x) - 1, min(len(x), 2 * num_examples)).round().astype(int)
@@ -118,6 +121,7 @@ def trust_check(
         attack,
         epsilon=epsilon,
         from_logits=from_logits,
+        output=output,
         seed=seed,
     )
     right = np.flatnonzero(~subject.fooled(subject.x, subject.labels))

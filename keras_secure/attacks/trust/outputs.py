@@ -15,7 +15,7 @@ zero in float32."""
 def probe_outputs(subject):
     """Whether the outputs are what the attack takes them for."""
     outputs = tree.flatten(subject.model(subject.x[:64], training=False))
-    if len(outputs) != 1 or len(outputs[0].shape) != 2:
+    if subject.output is not None or len(outputs) != 1 or len(outputs[0].shape) != 2:
         return verdict("outputs", False, "The attack reads the logits of the chosen output.", {})
     attached = getattr(outputs[0], "_keras_logits", None)
     values = ops.convert_to_numpy(outputs[0]).astype("float64")

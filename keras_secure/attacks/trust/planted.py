@@ -14,8 +14,8 @@ import numpy as np
 from keras import ops
 
 from keras_secure.attacks.trust.points import corners, inner
-from keras_secure.attacks.trust.subject import asked
 from keras_secure.attacks.trust.verdict import remark, verdict
+from keras_secure.logits import classification_logits
 
 EXAMPLES = 16
 BOUNDARY = 96
@@ -29,19 +29,20 @@ class Planted(keras.Model):
         inner: The model.
         num_classes: Number of its logits.
         from_logits: See `classification_logits`.
+        output: See `classification_logits`.
     """
 
-    def __init__(self, inner, num_classes, from_logits):
+    def __init__(self, inner, num_classes, from_logits, output):
         super().__init__(name="planted")
         self.inner = inner
-        self.from_logits = from_logits
+        self.from_logits, self.output = from_logits, output
         self.line = self.add_weight(shape=(num_classes,), initializer="zeros", name="line")
         self.offset = self.add_weight(shape=(), initializer="zeros", name="offset")
         self.built = True
 
     def call(self, x, training=False):
         """Returns two logits, the second being that of the planted class."""
-        logits = asked(self.inner, x, self.from_logits)
+        logits = classification_logits(self.inner, x, self.from_logits, self.output)
         score = ops.sum(logits * ops.convert_to_tensor(self.line), axis=1) - self.offset
         return ops.stack([ops.zeros_like(score), score], axis=1)
 
@@ -60,7 +61,7 @@ def probe_planted(subject):
     fresh = _logits(subject, corners(subject, rows, BOUNDARY, generator))
     clean = subject.clean_logits[rows].astype("float64")
 
-    model = Planted(subject.model, subject.num_classes, subject.from_logits)
+    model = Planted(subject.model, subject.num_classes, subject.from_logits, subject.output)
     planted = found = chance = 0
     for row in rows:
         line = draw_line(clean[row], inside[row], outer[row])

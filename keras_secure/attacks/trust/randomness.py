@@ -3,8 +3,10 @@
 import numpy as np
 from keras import ops
 
-from keras_secure.attacks.trust.subject import BATCH, asked
-from keras_secure.attacks.trust.verdict import verdict
+from keras_secure.attacks.expectation import Expectation
+from keras_secure.attacks.trust.subject import BATCH
+from keras_secure.attacks.trust.verdict import remark, verdict
+from keras_secure.logits import classification_logits
 
 TOLERANCE = 1e-3
 """Share of the logits' spread that rounding in another order may move; mixed precision included."""
@@ -15,7 +17,11 @@ def probe_randomness(subject):
     x = np.resize(subject.x, (BATCH, *subject.x.shape[1:])).astype(subject.x.dtype)
     compiled = [subject.logits(x) for _ in range(3)]
     eager = [
-        ops.convert_to_numpy(asked(subject.model, ops.convert_to_tensor(x), subject.from_logits))
+        ops.convert_to_numpy(
+            classification_logits(
+                subject.model, ops.convert_to_tensor(x), subject.from_logits, subject.output
+            )
+        )
         for _ in range(2)
     ]
     scale = subject.spread
@@ -31,24 +37,26 @@ def probe_randomness(subject):
         "spread_of_logits": scale,
     }
     if again > TOLERANCE * scale:
-        averaged = _averages(subject.attack)
         statement = (
             "The model answers the same input differently from call to call (dropout or noise left "
             f"on at inference: a logit moved by {again:.3g}, the logits spread over {scale:.3g})."
         )
-        if averaged:
-            return verdict(
-                "randomness", False, statement + " The attack averages over it.", evidence
+        if isinstance(subject.model, Expectation):
+            return remark(
+                "randomness",
+                "The model is an average over its randomness, of which a little is left: a logit "
+                f"moved by {again:.3g}, the logits spread over {scale:.3g}.",
+                evidence,
+                "Average over more samples if the accuracy changes from run to run.",
             )
         return verdict(
             "randomness",
             True,
             statement,
             evidence,
-            "If it is a mistake, call the random layers with training=False; if it is the defence, "
-            "attack its expectation (EOT: gradients and answers averaged over many draws), and "
-            "count "
-            "an example as robust only if it is answered rightly on average.",
+            "If it is a mistake, call the random layers with training=False; if it is the "
+            "defence, evaluate keras_secure.attacks.Expectation(model) in its place, which "
+            "averages gradients and answers over many draws.",
         )
     if apart > 0.05 * scale:
         return verdict(
@@ -62,11 +70,6 @@ def probe_randomness(subject):
             "evaluate again with the expectation over the draws.",
         )
     return verdict("randomness", False, "The same input gets the same answer.", evidence)
-
-
-def _averages(attack):
-    names = {each.__name__ for each in type(attack).__mro__}
-    return "EOT" in names or bool(getattr(attack, "averages_randomness", False))
 
 
 def _largest(difference):

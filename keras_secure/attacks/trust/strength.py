@@ -51,7 +51,7 @@ def probe_convergence(subject):
     # One more in a hundred is what any longer search finds; what is certain is held against it.
     certain, _ = proportion_interval(found, len(subject))
     evidence["overstated_by_at_least"] = certain
-    if certain > 0.05:
+    if certain > 0.07:
         return verdict(
             "convergence",
             True,

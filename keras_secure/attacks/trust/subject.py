@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_secure import backend
 from keras_secure.attacks.arrays import check_arrays
+from keras_secure.attacks.expectation import Expectation
 from keras_secure.attacks.input_gradient import input_gradient_of_sum
 from keras_secure.attacks.settle import distances, settle
 from keras_secure.logits import classification_logits
@@ -26,14 +27,15 @@ class Subject:
         attack: The `Attack` whose figure is to be trusted.
         epsilon: Radius at which it is.
         from_logits: See `classification_logits`.
+        output: Output of the model that is attacked, None if there is but one.
         seed: Integer behind every draw of the probes.
     """
 
-    def __init__(self, model, x, labels, attack, *, epsilon, from_logits, seed):
+    def __init__(self, model, x, labels, attack, *, epsilon, from_logits, output, seed):
         self.model, self.attack = model, attack
         self.x, self.labels = check_arrays(x, labels, attack.bounds, "trust_check")
         self.epsilon, self.norm, self.bounds = float(epsilon), attack.norm, attack.bounds
-        self.from_logits, self.seed = from_logits, seed
+        self.from_logits, self.output, self.seed = from_logits, output, seed
         self._answer = backend.compiled(partial(self._traced_answer))
         self._slope = backend.compiled(partial(self._traced_slope))
 
@@ -121,8 +123,11 @@ class Subject:
 
     @cached_property
     def noise(self):
-        """What arithmetic may lose of a loss."""
-        return self.rounding * max(1e-3, float(np.nanmax(np.abs(self.clean_logits))))
+        """What arithmetic may lose of a loss; for an average over randomness, what it leaves."""
+        largest = self.rounding * max(1e-3, float(np.nanmax(np.abs(self.clean_logits))))
+        if isinstance(self.model, Expectation):
+            largest += 2 * float(np.nanmax(np.abs(self.logits(self.x) - self.clean_logits)))
+        return largest
 
     @cached_property
     def flat(self):
@@ -154,10 +159,11 @@ class Subject:
     def attacked(self, epsilon, attack=None, rows=slice(None)):
         """Runs the attack, or a variant of it, at another radius."""
         attack = self.attack if attack is None else attack
+        labels = self.labels[rows]
         return attack.run(
             self.model,
             self.x[rows],
-            self.labels[rows],
+            labels if self.output is None else {self.output: labels},
             batch_size=min(BATCH, len(self.x)),
             epsilon=epsilon,
             from_logits=self.from_logits,
@@ -185,20 +191,15 @@ class Subject:
     # The graphs.
 
     def _traced_answer(self, x):
-        return asked(self.model, x, self.from_logits)
+        return classification_logits(self.model, x, self.from_logits, self.output)
 
     def _traced_slope(self, x, chosen, rivals):
         def loss(x):
-            logits = asked(self.model, x, self.from_logits)
+            logits = self._traced_answer(x)
             others = ops.logsumexp(ops.where(rivals, logits, -float("inf")), axis=1)
             return others - ops.max(ops.where(chosen, logits, -float("inf")), axis=1)
 
         return input_gradient_of_sum(loss, x)
-
-
-def asked(model, x, from_logits):
-    """Logits of a classifier as attacks see them."""
-    return classification_logits(model, x, from_logits)
 
 
 def log_odds(logits, own):
