@@ -37,7 +37,8 @@ class Backend(Protocol):
         """Convolves (batch, rows, columns, channels) inputs in two dimensions.
 
         For differentiation by the inputs alone, which is fast where they have few channels; the
-        kernel, (rows, columns, channels, filters), counts as a constant. Both `strides` are the same, `padding` is "same" or "valid".
+        kernel, (rows, columns, channels, filters), counts as a constant. Both `strides` are the
+        same, `padding` is "same" or "valid".
         """
 
     @staticmethod
@@ -222,8 +223,12 @@ class Backend(Protocol):
         """
 
     @staticmethod
-    def state_variable(value: Any) -> Any:
-        """A variable that a compiled step can read but that Keras never sees or saves."""
+    def state_variable(value: Any, rows_vary: bool = False) -> Any:
+        """A variable that a compiled step can read but that Keras never sees or saves.
+
+        It may be made while a step is traced. With `rows_vary` its first axis may take any length
+        later, except in steps that are compiled by XLA.
+        """
 
     @staticmethod
     def uniform(key: Any, streams: Any, counter: Any, count: int) -> Any:

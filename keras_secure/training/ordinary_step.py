@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+import keras
 from keras import ops
 
 from keras_secure import backend
@@ -50,7 +51,7 @@ class OrdinaryStep:
         """The compiled `PerExampleLoss`."""
         return self.secure.per_example_loss
 
-    def gradients(self, per_example, *, by=None):
+    def gradients(self, per_example, *, by=None, penalties=True, dense=False):
         """Differentiates the mean of per-example losses and the model's penalties, in one pass.
 
         Args:
@@ -58,6 +59,8 @@ class OrdinaryStep:
                 predictions).
             by: Tensors that take part and whose gradients are wanted in place of those of the
                 trainable weights, which may be named among them.
+            penalties: Whether the penalties of weights and activities count.
+            dense: Whether gradients of what was looked up in are tensors, too.
 
         Returns:
             (mean loss, predictions, gradients): the gradients are of the loss as the optimizer
@@ -68,15 +71,17 @@ class OrdinaryStep:
         def objective():
             losses, y_pred = per_example()
             value = self.loss.reduce(losses)
-            for penalty in self.model.losses:
+            for penalty in self.model.losses if penalties else ():
                 value = value + ops.cast(penalty, value.dtype)
             return self.secure.optimizer.scale_loss(value / replicas), (value, y_pred)
 
+        given = () if by is None else [s for s in by if not isinstance(s, keras.Variable)]
         # A subclassed model has its variables only after it was called.
         _, (value, y_pred), gradients = backend.gradients(
             objective,
             lambda: self.model.trainable_variables if by is None else by,
-            constants=() if by is None else [source for source in by if ops.is_tensor(source)],
+            dense=dense,
+            constants=given,
         )
         return value, y_pred, gradients
 

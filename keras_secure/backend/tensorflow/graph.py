@@ -50,11 +50,17 @@ def sequential_loop(condition, body, state):
     )
 
 
-def state_variable(value):
+def state_variable(value, rows_vary=False):
     """See `contract.Backend.state_variable`."""
-    return tf.Variable(
-        value, trainable=False, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
-    )
+    # Outside of the graph that is being traced, which could not hold it.
+    with tf.init_scope():
+        value = tf.convert_to_tensor(value)
+        return tf.Variable(
+            value,
+            trainable=False,
+            shape=tf.TensorShape([None, *value.shape[1:]]) if rows_vary else None,
+            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+        )
 
 
 def has_accelerator():
