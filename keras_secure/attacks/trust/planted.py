@@ -35,14 +35,14 @@ class Planted(keras.Model):
     def __init__(self, inner, num_classes, from_logits, output):
         super().__init__(name="planted")
         self.inner = inner
-        self.from_logits, self.output = from_logits, output
+        self._asked = from_logits, output
         self.line = self.add_weight(shape=(num_classes,), initializer="zeros", name="line")
         self.offset = self.add_weight(shape=(), initializer="zeros", name="offset")
         self.built = True
 
     def call(self, x, training=False):
         """Returns two logits, the second being that of the planted class."""
-        logits = classification_logits(self.inner, x, self.from_logits, self.output)
+        logits = classification_logits(self.inner, x, *self._asked)
         score = ops.sum(logits * ops.convert_to_tensor(self.line), axis=1) - self.offset
         return ops.stack([ops.zeros_like(score), score], axis=1)
 
