@@ -1,5 +1,6 @@
 """Callbacks: when something is measured or changed during `fit`."""
 
+from keras_secure.callbacks.catastrophic_overfitting_guard import CatastrophicOverfittingGuard
 from keras_secure.callbacks.epsilon_curriculum import EpsilonCurriculum
 from keras_secure.callbacks.gradient_clipping import GradientClipping
 from keras_secure.callbacks.membership_inference import MembershipInference
@@ -11,6 +12,7 @@ from keras_secure.callbacks.robustness_evaluation import RobustnessEvaluation
 from keras_secure.callbacks.watermark_monitor import WatermarkMonitor
 
 __all__ = [
+    "CatastrophicOverfittingGuard",
     "EpsilonCurriculum",
     "GradientClipping",
     "MembershipInference",
