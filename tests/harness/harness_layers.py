@@ -16,6 +16,7 @@ def run_layer_harness(
     random=False,
     float16_dtype="float16",
     atol=0.0,
+    has_weights=False,
 ):
     """Runs one layer through everything that Keras may do with it.
 
@@ -28,6 +29,7 @@ def run_layer_harness(
         random: Whether two calls differ; then only shapes, dtypes and finiteness are compared.
         float16_dtype: The output dtype expected under the `mixed_float16` policy.
         atol: Absolute tolerance between eager, graph, compiled, saved and exported results.
+        has_weights: Whether the layer is trained; otherwise it must have nothing to train.
     """
     call_kwargs = call_kwargs or {}
 
@@ -58,7 +60,8 @@ def run_layer_harness(
     expected = layer(x, **call_kwargs)
     assert layer.built
     assert layer.supports_masking
-    assert layer.trainable_variables == []
+    assert bool(layer.trainable_variables) == has_weights
+    clone.set_weights(layer.get_weights())
     check_same(clone(x, **call_kwargs), expected)
     symbolic = layer(keras.KerasTensor((None, *x.shape[1:]), dtype=x.dtype), **call_kwargs)
     assert symbolic.shape == (None, *expected.shape[1:])
@@ -68,8 +71,9 @@ def run_layer_harness(
         graph = backend.compiled(lambda t: layer(t, **call_kwargs), jit_compile=jit_compile)
         check_same(graph(x), expected)
 
-    # Any number of rows, none included; a numpy array is as good as a tensor.
-    for rows in (0, 1):
+    # Any number of rows, none included (which convolutions of TensorFlow's cannot take); a numpy
+    # array is as good as a tensor.
+    for rows in (1,) if has_weights else (0, 1):
         assert layer(x[:rows], **call_kwargs).shape == (rows, *expected.shape[1:])
     check_same(layer(input_data, **call_kwargs), expected)
 
