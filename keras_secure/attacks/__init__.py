@@ -2,10 +2,12 @@
 
 from keras_secure.attacks.apgd import APGD
 from keras_secure.attacks.attack import Attack
+from keras_secure.attacks.auto_attack import AutoAttack
 from keras_secure.attacks.carlini_wagner_l2 import CarliniWagnerL2
 from keras_secure.attacks.deepfool import DeepFool
 from keras_secure.attacks.elastic_net import ElasticNet
 from keras_secure.attacks.evaluate import evaluate
+from keras_secure.attacks.expectation import Expectation
 from keras_secure.attacks.fab import FAB
 from keras_secure.attacks.fgm import FGM
 from keras_secure.attacks.fgsm import FGSM
@@ -35,10 +37,12 @@ __all__ = [
     "PGD",
     "Attack",
     "AttackResult",
+    "AutoAttack",
     "Candidates",
     "CarliniWagnerL2",
     "DeepFool",
     "ElasticNet",
+    "Expectation",
     "GradientAttack",
     "HopSkipJump",
     "IterativeAttack",

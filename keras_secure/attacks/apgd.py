@@ -149,7 +149,7 @@ class APGD(IterativeAttack):
         losses = ops.cast(losses, "float32")
         scheduled = {name: state[name] for name in state if name not in ("found", "target")}
         if self.norm == "l1":
-            inside, after = sparse_schedule.next_iterate(
+            inside, after = backend.fused(sparse_schedule.next_iterate)(
                 scheduled,
                 losses,
                 gradient,

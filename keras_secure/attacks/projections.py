@@ -4,9 +4,10 @@ A perturbation has to stay in the ball of radius `epsilon` around zero and has t
 inside its bounds. Projecting onto one and then onto the other is not the projection onto both: it
 wastes budget, most of all for l1 (Croce & Hein 2021, arXiv 2103.01208, section 3). Each function
 here solves the joint problem exactly for every example of a batch. The optimality conditions give
-the solution up to one scalar, a root of a monotone function whose breakpoints can be sorted.
+the solution up to one scalar, the root of a monotone function that is simple between breakpoints.
 """
 
+import keras
 from keras import ops
 
 
@@ -128,34 +129,52 @@ def project_l1(delta, lower, upper, epsilon):
     """
     size = ops.absolute(delta)
     room = ops.where(delta > 0, upper, -lower)
-    enters = ops.maximum(size - room, 0.0)  # above this threshold the box no longer binds
-
-    breakpoints = ops.concatenate([enters, size], axis=1)
-    change = ops.concatenate([ops.ones_like(size), -ops.ones_like(size)], axis=1)
-    order = ops.argsort(breakpoints, axis=1)
-    breakpoints = ops.take_along_axis(breakpoints, order, axis=1)
-    moving = ops.cumsum(ops.take_along_axis(change, order, axis=1), axis=1)
-    lengths = breakpoints[:, 1:] - breakpoints[:, :-1]
-    fallen = ops.cumsum(moving[:, :-1] * lengths, axis=1)
-    boxed_norm = ops.sum(ops.minimum(size, room), axis=1, keepdims=True)
-    at_breakpoint = boxed_norm - ops.pad(fallen, [[0, 0], [1, 0]])
-    # The last breakpoint that is still outside the ball starts the segment that holds the root.
-    start = ops.max(ops.where(at_breakpoint > epsilon, breakpoints, 0.0), axis=1, keepdims=True)
-
-    # On that segment the root is closed form; summing again is more exact than the running sums.
-    active = ops.logical_and(enters <= start, size > start)
-    held = enters > start
-    total = ops.sum(ops.where(active, size - start, 0.0), axis=1, keepdims=True)
-    total = total + ops.sum(ops.where(held, room, 0.0), axis=1, keepdims=True)
-    count = ops.sum(ops.cast(active, delta.dtype), axis=1, keepdims=True)
-    threshold = start + ops.maximum(total - epsilon, 0.0) / ops.maximum(count, 1.0)
-
-    boxed = ops.clip(delta, lower, upper)
-    kept = ops.minimum(ops.maximum(size - threshold, 0.0), room)
+    threshold = _l1_threshold(size, room, epsilon)
+    kept = ops.clip(size - threshold, 0.0, room)
     projected = ops.sign(delta) * kept
     # Rounding may leave the norm an ulp too large; shrinking towards zero cannot leave the box.
     shrink = ops.minimum(epsilon / _positive(ops.sum(kept, axis=1, keepdims=True)), 1.0)
-    return ops.where(boxed_norm <= epsilon, boxed, shrink * projected)
+    boxed = ops.clip(delta, lower, upper)
+    inside = ops.sum(ops.absolute(boxed), axis=1, keepdims=True) <= epsilon
+    return ops.where(inside, boxed, shrink * projected)
+
+
+def _l1_threshold(size, room, epsilon):
+    """The t at which sum_i clip(size_i - t, 0, room_i) is epsilon, for rows where it is more at 0.
+
+    Newton's method, which ends on the linear segment that holds the root with the root itself, in
+    a bracket that it cannot leave: five to ten passes, where sorting the breakpoints costs as much
+    as a hundred.
+    """
+    enters = size - room  # above this threshold the box no longer binds
+    highest = ops.max(size, axis=1, keepdims=True)
+    double = keras.backend.standardize_dtype(size.dtype) == "float64"
+    close = highest * (2.0**-50 if double else 2.0**-22)
+
+    def searching(threshold, low, high, going):
+        return ops.any(going)
+
+    def step(threshold, low, high, going):
+        excess = ops.sum(ops.clip(size - threshold, 0.0, room), axis=1, keepdims=True) - epsilon
+        moving = ops.logical_and(size > threshold, enters <= threshold)
+        slope = ops.sum(ops.cast(moving, size.dtype), axis=1, keepdims=True)
+        low = ops.where(excess > 0, ops.maximum(low, threshold), low)
+        high = ops.where(excess > 0, high, ops.minimum(high, threshold))
+        root = threshold + excess / ops.maximum(slope, 1.0)
+        found = ops.logical_and(slope > 0, ops.absolute(root - threshold) <= close)
+        between = ops.logical_and(root > low, root < high)
+        usable = ops.logical_or(found, ops.logical_and(slope > 0, between))
+        root = ops.where(usable, root, 0.5 * low + 0.5 * high)
+        # Each row ends by itself, so that batch-mates do not matter; NaN ends at once.
+        after = ops.where(going, root, threshold)
+        apart = ops.absolute(root - threshold) > close
+        going = ops.logical_and(going, ops.logical_and(apart, ops.logical_not(found)))
+        return after, low, high, going
+
+    zeros = ops.zeros_like(highest)
+    return ops.while_loop(
+        searching, step, (zeros, zeros, highest, highest > 0), maximum_iterations=200
+    )[0]
 
 
 PROJECTIONS = {"linf": project_linf, "l2": project_l2, "l1": project_l1}
