@@ -2,12 +2,13 @@
 
 import numpy as np
 
+from keras_secure.attacks.square import Square
 from keras_secure.attacks.trust.points import corners, moved
-from keras_secure.attacks.trust.subject import log_odds, wrong
 from keras_secure.attacks.trust.verdict import remark, verdict
 from keras_secure.intervals import proportion_interval
 
 CHUNK = 32
+QUERIES = 200
 
 
 def probe_black_box(subject):
@@ -116,42 +117,13 @@ def _smoothed_copy(subject, rows, rounds=3):
     return fooled
 
 
-def _random_search(subject, rows, turns=120):
-    """Keeps a change of a random block of values whenever it raises the loss (linf, l2 and l1)."""
-    generator = subject.generator("random search")
-    labels = subject.labels[rows]
-    best = corners(subject, rows, 1, generator)[:, 0]
-    loss = subject.losses(best, labels)
-    fooled = subject.fooled(best, labels)
-    size = int(np.prod(subject.x.shape[1:]))
-    for turn in range(turns):
-        left = np.flatnonzero(~fooled)
-        if not len(left):
-            break
-        share = 0.3 * 0.05 ** (turn / turns)
-        count = max(1, int(share * size))
-        flat = best[left].reshape(len(left), size).astype("float64")
-        origin = subject.x[rows[left]].reshape(len(left), size).astype("float64")
-        offsets = flat - origin
-        for place in range(len(left)):
-            if generator.random() < 0.5:
-                begin = generator.integers(0, size - count + 1)
-                picked = slice(begin, begin + count)
-            else:
-                picked = generator.choice(size, count, replace=False)
-            sign = generator.choice([-1.0, 1.0])
-            if subject.norm == "linf":
-                offsets[place, picked] = sign * subject.epsilon
-            else:
-                offsets[place, picked] += sign * subject.epsilon / np.sqrt(count)
-        if subject.norm != "linf":
-            offsets = _onto_sphere(subject, offsets)
-        offsets = offsets.reshape(len(left), 1, *subject.x.shape[1:]).astype("float32")
-        tried = moved(subject, rows[left], offsets)[:, 0]
-        logits = subject.logits(tried)
-        own = subject.own(labels[left])
-        raised, wins = log_odds(logits, own), wrong(logits, own)
-        better = wins | (raised > loss[left])
-        best[left[better]], loss[left[better]] = tried[better], raised[better]
-        fooled[left] = wins
-    return fooled
+def _random_search(subject, rows):
+    """Square, which only ever compares answers."""
+    attack = Square(
+        subject.epsilon,
+        norm=subject.norm,
+        queries=QUERIES,
+        bounds=subject.bounds,
+        seed=subject.seed,
+    )
+    return subject.attacked(subject.epsilon, attack, rows).success
