@@ -45,7 +45,7 @@ class ElasticNet(MinimalDistanceAttack):
     >>> import keras, numpy as np
     >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     >>> model.set_weights([np.array([[3.0], [6.0]]), np.array([-3.9])])
-    >>> attack = ElasticNet(beta=0.01, binary_search_steps=5, max_iterations=150)
+    >>> attack = ElasticNet(beta=0.1, decision_rule="L1", max_iterations=150)
     >>> result = attack.run(model, np.array([[0.5, 0.5]], "float32"), [1], verbose=0)
     >>> print(result.distance.round(2))  # 0.6 / 6: only the steeper of the two is moved
     [0.1]
