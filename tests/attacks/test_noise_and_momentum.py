@@ -34,9 +34,7 @@ def slow_momentum(model, x, label, *, epsilon, steps, decay, norm):
     def loss(t):
         logits = model(ops.expand_dims(t, 0))
         return ops.sum(
-            keras.losses.sparse_categorical_crossentropy(
-                np.array([label]), logits, from_logits=True
-            )
+            keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
         )
 
     point, gathered = x.copy(), np.zeros_like(x)
