@@ -1,5 +1,7 @@
 """A network that takes noise out of inputs."""
 
+import math
+
 import keras
 
 from keras_secure.arguments import is_integer, is_number
@@ -93,16 +95,13 @@ class DenoisingAutoencoder(keras.Model):
         self.bounds = None if bounds is None else checked_bounds("DenoisingAutoencoder", bounds)
         self.supports_masking = True
         self.noise = GaussianNoise(self.stddev, seed=seed, dtype=self.dtype_policy)
-        self.steps = None
+        self.steps: list[keras.layers.Layer] = []
 
     def build(self, input_shape):
         """Makes the layers for inputs of this shape."""
-        if self.steps is None:
-            values = 1
-            for size in input_shape[1:]:
-                values = None if size is None or values is None else values * size
+        if not self.steps:
             images = len(input_shape) == 4
-            if (images and input_shape[-1] is None) or (not images and values is None):
+            if None in (input_shape[-1:] if images else input_shape[1:]):
                 raise InputError(
                     f"DenoisingAutoencoder {self.name!r} got inputs of shape {tuple(input_shape)}; "
                     "their last axis must have a known size, and all axes unless they are images."
@@ -114,6 +113,7 @@ class DenoisingAutoencoder(keras.Model):
                 steps.append(self._step(input_shape[-1], images, kernel_initializer=small))
             else:
                 steps.insert(0, keras.layers.Flatten(dtype=self.dtype_policy))
+                values = math.prod(input_shape[1:])
                 steps.append(self._step(values, images, kernel_initializer=small))
                 shape = tuple(input_shape[1:])
                 steps.append(keras.layers.Reshape(shape, dtype=self.dtype_policy))
