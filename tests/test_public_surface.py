@@ -54,6 +54,7 @@ SHOWN_BY = {
     "privacy.Rows": "privacy.register_rule",
     "privacy.Phase": "privacy.epsilon",
     "privacy.PoissonSampling": "privacy.epsilon",
+    "repair.HardeningReport": "repair.harden",
     "watermark.WatermarkReport": "watermark.verify",
 }
 

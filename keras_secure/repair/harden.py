@@ -1,0 +1,352 @@
+"""Fine-tuning a classifier until it withstands an attack."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_secure.arguments import is_integer, is_number
+from keras_secure.attacks import APGD, PGD, Attack, Square, evaluate
+from keras_secure.errors import InputError, PrivacyError
+from keras_secure.findings import Finding
+from keras_secure.logits import outputs_are_logits
+from keras_secure.objectives import AdversarialTraining
+from keras_secure.optimizers import DPOptimizer
+from keras_secure.repair.hardening_report import HardeningReport
+from keras_secure.training import SecureModel
+from keras_secure.training.fit_guards import last_private_optimizer
+
+TRAINING_STEPS = 7
+"""Steps of the attack that is trained on, by default."""
+
+
+def harden(
+    model,
+    data,
+    attack,
+    *,
+    target_robust_accuracy,
+    max_clean_drop,
+    validation_data=None,
+    objective=None,
+    optimizer=None,
+    loss=None,
+    epochs=30,
+    warmup_epochs=3,
+    batch_size=128,
+    stronger_attacks=None,
+    keep_best=False,
+    confidence=0.95,
+    seed=0,
+    verbose=0,
+):
+    """Fine-tunes a classifier by adversarial training until it withstands an attack.
+
+    After every epoch clean and robust accuracy are measured on held-out examples, and training ends
+    with the first epoch that meets both bounds. Then other held-out examples, which decided
+    nothing, are attacked by the given and by stronger attacks, before and after. If the bounds were
+    not met, or the stronger evaluation refutes them, the model gets its original weights back:
+    it is never left worse in silence.
+
+    Args:
+        model: Classifier, compiled or not (or a `SecureModel` around one); trained in place.
+        data: (x, y) to train on: floating point array of shape (num_examples, ...) inside the
+            attack's bounds, and labels as the compiled loss takes them (class indices or one-hot
+            rows if the model is not compiled).
+        attack: The untargeted `Attack` that robustness is measured by; given a radius.
+        target_robust_accuracy: Share of the examples that are to withstand it, in (0, 1].
+        max_clean_drop: How much clean accuracy may fall, for example 0.02.
+        validation_data: (x, y) to measure on, half of it to decide when to end and half for the
+            report; None to hold out a fifth of `data`.
+        objective: Objective to train on; None for a mix of three parts of clean loss and seven
+            parts of the loss under PGD at the attack's radius. `TRADES` is an alternative.
+        optimizer: Optimizer of the fine-tuning; None for Adam at 1e-3.
+        loss: Loss; None for the compiled one, or cross-entropy as the labels and outputs suggest.
+        epochs: At most how many epochs are trained.
+        warmup_epochs: Over how many of them the radius trained on grows to its size.
+        batch_size: Examples per step, of training and of attacks.
+        stronger_attacks: Attacks of the final evaluation beside the given one; None for APGD on
+            both losses (50 steps, the second with restarts) and Square (300 queries).
+        keep_best: Whether to keep the best weights within `max_clean_drop` although the target was
+            missed.
+        confidence: Coverage of the intervals.
+        seed: Integer behind the split of the data and the attacks.
+        verbose: As of `fit`.
+
+    Returns:
+        A `HardeningReport`.
+
+    Raises:
+        InputError: If arguments cannot be used.
+        PrivacyError: If the model was trained privately, and `optimizer` is no `DPOptimizer`.
+
+    Example:
+
+    >>> from keras_secure.attacks import FGSM
+    >>> x = np.random.default_rng(0).random((200, 2), "float32")
+    >>> y = (x[:, 0] > 0.5).astype("int32")
+    >>> x[:, 0] = 0.6 * x[:, 0] + 0.4 * y  # a gap between the classes
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
+    >>> report = harden(
+    ...     model, (x, y), FGSM(0.05), target_robust_accuracy=0.6, max_clean_drop=0.1,
+    ...     optimizer=keras.optimizers.Adam(0.1), stronger_attacks=[],
+    ... )
+    >>> report.met, report.restored
+    (True, False)
+
+    Reference:
+        Madry et al. 2018, arXiv 1706.06083; the mixture: Goodfellow et al. 2015, arXiv 1412.6572,
+        section 6; the growing radius: Cai et al. 2018, arXiv 1805.04807.
+    """
+    model = model.model if isinstance(model, SecureModel) else model
+    _check(model, attack, target_robust_accuracy, max_clean_drop, epochs, warmup_epochs)
+    _refuse_loss_of_privacy(model, optimizer)
+    (x, y), (x_decide, y_decide), (x_report, y_report) = _split(data, validation_data, seed)
+    if not model.built:
+        model(x[:1], training=False)
+    if objective is None:
+        objective = AdversarialTraining(_training_attack(attack, seed), clean_share=0.3)
+    if loss is None:
+        loss = getattr(model, "loss", None) or _loss_for(model, y)
+    if stronger_attacks is None:
+        stronger_attacks = _stronger(attack, seed)
+
+    measured = {"batch_size": batch_size, "confidence": confidence, "verbose": 0}
+    measured["from_logits"] = getattr(loss, "from_logits", None)
+    judges = [attack, *stronger_attacks]
+    before = evaluate(model, x_report, y_report, judges, **measured)
+    original = model.get_weights()
+    watch = _Watch(
+        lambda: evaluate(model, x_decide, y_decide, attack, **measured),
+        model,
+        target_robust_accuracy,
+        max_clean_drop,
+        warmup_epochs,
+    )
+    watch.look(0)
+    trained = not watch.done
+    if trained:
+        secure = SecureModel(model, objective=objective)
+        secure.compile(optimizer or keras.optimizers.Adam(1e-3), loss)
+        try:
+            secure.fit(
+                x, y, batch_size=batch_size, epochs=epochs, verbose=verbose, callbacks=[watch]
+            )
+        except BaseException:
+            # Interrupted, the weights are neither what they were nor what was asked for.
+            model.set_weights(original)
+            raise
+        finally:
+            objective.restore_attack()
+    model.set_weights(watch.best if trained else original)
+    after = evaluate(model, x_report, y_report, judges, **measured) if trained else before
+    reached = watch.done
+    refuted = reached and after.worst_case.high < target_robust_accuracy
+    too_dear = after.clean.high < before.clean.value - max_clean_drop
+    met = reached and not refuted and not too_dear
+    restored = trained and not met and not (keep_best and watch.improved)
+    if restored:
+        model.set_weights(original)
+    return HardeningReport(
+        target_robust_accuracy=float(target_robust_accuracy),
+        max_clean_drop=float(max_clean_drop),
+        met=met,
+        restored=restored,
+        epochs=len(watch.history) - 1,
+        history=tuple(watch.history),
+        before=before,
+        after=after,
+        findings=_findings(
+            watch,
+            before,
+            after,
+            target_robust_accuracy,
+            max_clean_drop,
+            refuted,
+            too_dear,
+            restored,
+        ),
+    )
+
+
+class _Watch(keras.callbacks.Callback):
+    """Measures after each epoch, keeps the best weights within the bound, and ends training."""
+
+    def __init__(self, measure, inner, target, max_clean_drop, warmup_epochs):
+        super().__init__()
+        self.measure, self.inner = measure, inner
+        self.target, self.max_clean_drop = target, max_clean_drop
+        self.warmup_epochs = warmup_epochs
+        self.history = []
+        self.best, self.best_robust = None, -1.0
+        self.done = self.improved = False
+
+    def look(self, epoch):
+        """Measures, and says whether both bounds are met."""
+        report = self.measure()
+        clean, robust = report.clean.value, report.worst_case.value
+        self.history.append({"epoch": epoch, "clean": clean, "robust": robust})
+        first = self.history[0]
+        affordable = clean >= first["clean"] - self.max_clean_drop
+        if affordable and robust > self.best_robust:
+            self.best, self.best_robust = self.inner.get_weights(), robust
+            self.improved = robust > first["robust"]
+        self.done = affordable and robust >= self.target
+        return self.done
+
+    def on_train_begin(self, logs=None):
+        """Lets the radius that is trained on grow."""
+        self._scale = None
+        if self.warmup_epochs:
+            self._scale, is_new = self.model.objective.scale_epsilon()
+            if is_new and self.model.train_function is not None:
+                self.model.make_train_function(force=True)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Sets the radius of this epoch."""
+        if self._scale is not None:
+            self._scale.assign(min(1.0, (epoch + 1) / (self.warmup_epochs + 1)))
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Ends training when both bounds are met."""
+        if self.look(epoch + 1):
+            self.model.stop_training = True
+
+
+def _check(model, attack, target, max_clean_drop, epochs, warmup_epochs):
+    if not isinstance(model, keras.Model):
+        raise InputError(f"harden trains a keras.Model and was given a {type(model).__name__}.")
+    if not isinstance(attack, Attack) or attack.targeted or not attack.epsilon:
+        raise InputError(
+            f"{attack!r} cannot be hardened against: give one untargeted Attack whose epsilon is "
+            "above 0."
+        )
+    if not is_number(target) or not 0 < target <= 1:
+        raise InputError(f"target_robust_accuracy={target!r} cannot be used: it must be in (0, 1].")
+    if not is_number(max_clean_drop) or not 0 <= max_clean_drop <= 1:
+        raise InputError(
+            f"max_clean_drop={max_clean_drop!r} cannot be used: it must be in [0, 1], such as 0.02."
+        )
+    for name, value, least in (("epochs", epochs, 1), ("warmup_epochs", warmup_epochs, 0)):
+        if not is_integer(value) or value < least:
+            raise InputError(f"{name}={value!r} cannot be used: give an integer >= {least}.")
+
+
+def _refuse_loss_of_privacy(model, optimizer):
+    private = last_private_optimizer(model)
+    if private is not None and private.executed_steps and not isinstance(optimizer, DPOptimizer):
+        raise PrivacyError(
+            f"{private.executed_steps} private steps were executed on this model, and hardening it "
+            "without privacy would void them. Pass a DPOptimizer as `optimizer`; if the data is "
+            "public, harden a copy of the model."
+        )
+
+
+def _split(data, validation_data, seed):
+    parts = [data] if validation_data is None else [data, validation_data]
+    if not all(isinstance(part, (tuple, list)) and len(part) == 2 for part in parts):
+        raise InputError("data and validation_data must be pairs of arrays (x, y).")
+    arrays = [tuple(np.asarray(ops.convert_to_numpy(each)) for each in part) for part in parts]
+    for x, y in arrays:
+        if len(x) != len(y):
+            raise InputError(f"x has {len(x)} examples and y has {len(y)} labels: give one each.")
+    generator = np.random.default_rng(seed)
+    x, y = arrays[-1]
+    order = generator.permutation(len(x))
+    held = order if validation_data is not None else order[: len(x) // 5]
+    if len(held) < 20:
+        raise InputError(
+            f"Only {len(held)} examples are left to measure on; give at least 20 as "
+            "validation_data, or 100 as data."
+        )
+    rest = order[len(held) :]
+    training = arrays[0] if validation_data is not None else (x[rest], y[rest])
+    half = len(held) // 2
+    decide, report = held[:half], held[half:]
+    return training, (x[decide], y[decide]), (x[report], y[report])
+
+
+def _training_attack(attack, seed):
+    if attack.norm not in ("linf", "l2", "l1"):
+        raise InputError(
+            f"{type(attack).__name__} is bounded by no norm, so there is no default to train on: "
+            "pass an `objective`, such as AdversarialTraining(attack)."
+        )
+    return PGD(
+        attack.epsilon, norm=attack.norm, steps=TRAINING_STEPS, bounds=attack.bounds, seed=seed
+    )
+
+
+def _stronger(attack, seed):
+    if attack.norm not in ("linf", "l2", "l1"):
+        return []
+    shared = {"norm": attack.norm, "bounds": attack.bounds, "seed": seed + 1}
+    return [
+        APGD(attack.epsilon, loss="ce", steps=50, **shared),
+        APGD(attack.epsilon, loss="dlr", steps=50, restarts=2, **shared),
+        Square(attack.epsilon, queries=300, **shared),
+    ]
+
+
+def _loss_for(model, y):
+    from_logits = outputs_are_logits(model)
+    if model.output_shape[-1] == 1:
+        return keras.losses.BinaryCrossentropy(from_logits=from_logits)
+    if y.ndim == 2 and y.shape[1] > 1:
+        return keras.losses.CategoricalCrossentropy(from_logits=from_logits)
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=from_logits)
+
+
+def _findings(watch, before, after, target, max_clean_drop, refuted, too_dear, restored):
+    last = max(watch.history, key=lambda row: row["robust"])
+    evidence = {
+        "target_robust_accuracy": float(target),
+        "max_clean_drop": float(max_clean_drop),
+        "clean_before": before.clean.to_dict(),
+        "clean_after": after.clean.to_dict(),
+        "worst_case_before": before.worst_case.to_dict(),
+        "worst_case_after": after.worst_case.to_dict(),
+        "highest_robust_accuracy_of_an_epoch": last,
+    }
+    kept = " The original weights were restored." if restored else ""
+    if not watch.done:
+        return (
+            Finding(
+                "repair.hardening",
+                "high",
+                f"No epoch met the target of {target:.1%} within a clean drop of "
+                f"{max_clean_drop:.1%}; the most robust one had {last['robust']:.1%} at a clean "
+                f"accuracy of {last['clean']:.1%}.{kept}",
+                evidence,
+                "Train for more epochs, on more data or with a larger model, allow a larger drop, "
+                "or ask for less.",
+            ),
+        )
+    if refuted or too_dear:
+        found = (
+            f"Stronger attacks leave {after.worst_case.value:.1%}, below the target of {target:.1%}"
+            if refuted
+            else f"On the examples of the report clean accuracy fell to {after.clean.value:.1%}"
+        )
+        return (
+            Finding(
+                "repair.hardening",
+                "high",
+                f"The target was met by the given attack on the examples that decided, but not "
+                f"beyond: {found}.{kept}",
+                evidence,
+                "Measure by a stronger attack (APGD, AutoAttack) and on more examples, and harden "
+                "again.",
+            ),
+        )
+    sure = after.worst_case.low >= target
+    return (
+        Finding(
+            "repair.hardening",
+            "ok" if sure or after.worst_case.value >= target else "low",
+            f"Robust accuracy rose from {before.worst_case.value:.1%} to "
+            f"{after.worst_case.value:.1%} by the strongest attacks, clean accuracy went from "
+            f"{before.clean.value:.1%} to {after.clean.value:.1%}.",
+            evidence,
+            "" if sure else "Measure on more examples to be sure of the target.",
+        ),
+    )
