@@ -18,6 +18,11 @@ class Estimate:
         value: What was measured.
         low: Lower end of the interval.
         high: Upper end of the interval.
+
+    Example:
+
+    >>> Estimate(0.9, low=0.85, high=0.94).low
+    0.85
     """
 
     value: float

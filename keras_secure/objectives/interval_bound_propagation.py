@@ -66,7 +66,7 @@ class IntervalBoundPropagation(Objective):
         """See `Objective`."""
         check_floating(x, type(self).__name__)
         y_pred = model(x, training=True)
-        shape = getattr(y_pred, "shape", ())
+        shape = tuple(getattr(y_pred, "shape", None) or ())
         if len(shape) != 2:
             raise InputError(
                 "IntervalBoundPropagation needs one output of shape (batch, num_classes), or "
