@@ -1,5 +1,7 @@
 """Interval bound propagation: what a network can answer anywhere in a box of inputs."""
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
@@ -135,7 +137,9 @@ class IntervalGraph:
     """
 
     def __init__(self, model, interval, arithmetic):
-        functional = [kind for kind in type(model).__mro__ if kind.__name__ == "Functional"]
+        functional: list[Any] = [
+            kind for kind in type(model).__mro__ if kind.__name__ == "Functional"
+        ]
         if not functional or type(model).call is not functional[0].call:
             raise InputError(
                 f"{model.name!r} ({type(model).__name__}) has a `call` of its own, which bounds "

@@ -1,5 +1,7 @@
 """Which layers can be bounded, and how."""
 
+from collections.abc import Callable
+
 import keras
 from keras import ops
 
@@ -8,7 +10,7 @@ from keras_secure.certification.interval_activations import activation_bounds
 from keras_secure.certification.interval_sums import affine, averaged, convolved, merged, multiplied
 from keras_secure.errors import InputError
 
-_RULES: dict[type, object] = {}
+_RULES: dict[type, Callable] = {}
 
 
 def register_interval_rule(layer_class, rule=None):
