@@ -122,7 +122,7 @@ def exchange_windows(x, best, uniforms, size, norms, epsilon, bounds, norm):
     unused = measure(epsilon) - ops.sum(energy, axis=(1, 2))
     available = root(freed + ops.maximum(unused, 0.0)[:, None] / channels)
 
-    signs = ops.where(uniforms[:, 5:] < 0.5, -1.0, 1.0)
+    signs = ops.cast(ops.where(uniforms[:, 5:] < 0.5, -1.0, 1.0), x.dtype)
     sums = ops.convert_to_tensor(step_sums(max(height, width), norm), x.dtype)
     beside = ops.logical_and(size[1] > 1, ops.logical_or(uniforms[:, 4] < 0.5, size[0] < 2))
     drawn = _drawn_pattern(row, column, size, beside, norms, sums)

@@ -99,7 +99,7 @@ def test_the_quadratic_truth_agrees_with_a_general_solver():
 
     rng = np.random.default_rng(3)
     normal, lower, upper = rng.normal(size=SIZE), -rng.random(SIZE) / 4, rng.random(SIZE) / 4
-    gap = 0.6 * np.where(normal > 0, upper, -lower) @ np.abs(normal)
+    gap = 0.9 * np.where(normal > 0, upper, -lower) @ np.abs(normal)
     solved = minimize(
         lambda d: d @ d,
         np.zeros(SIZE),
