@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_secure.errors import InputError
 from keras_secure.logits import classification_logits, logits_of
+from keras_secure.objectives.divergence import divergence
 from keras_secure.objectives.objective import Objective
 from keras_secure.registration import component
 
@@ -48,17 +49,17 @@ class TRADES(Objective):
         from_logits = loss.from_logits
         clean = ops.stop_gradient(classification_logits(model, x, from_logits))
 
-        def divergence(x_adv):
-            return _divergence(clean, classification_logits(model, x_adv, from_logits))
+        def departing(x_adv):
+            return divergence(clean, classification_logits(model, x_adv, from_logits))
 
-        return self.attacked(model, x, y, loss=divergence)
+        return self.attacked(model, x, y, loss=departing)
 
     def __call__(self, model, x, y, perturbed, loss, sample_weight=None):
         """See `Objective`."""
         y_pred = model(x, training=True)
         clean = logits_of(y_pred, model, loss.from_logits)
         attacked = logits_of(model(perturbed, training=True), model, loss.from_logits)
-        penalty = _divergence(clean, attacked)
+        penalty = divergence(clean, attacked)
         if sample_weight is not None:
             penalty = penalty * ops.cast(sample_weight, "float32")
         return loss(y, y_pred, sample_weight) + self.beta * penalty, y_pred
@@ -71,10 +72,3 @@ class TRADES(Objective):
     def from_config(cls, config):
         """See `Objective`."""
         return cls(keras.saving.deserialize_keras_object(config["attack"]), config["beta"])
-
-
-def _divergence(reference_logits, logits):
-    """KL(reference || other) of each row, shape (batch,)."""
-    reference = ops.log_softmax(reference_logits, axis=-1)
-    other = ops.log_softmax(logits, axis=-1)
-    return ops.sum(ops.exp(reference) * (reference - other), axis=-1)
