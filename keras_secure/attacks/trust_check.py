@@ -8,6 +8,7 @@ from keras_secure.arguments import is_integer, is_number
 from keras_secure.attacks.arrays import check_arrays
 from keras_secure.attacks.attack import Attack
 from keras_secure.attacks.labels import labelled_output
+from keras_secure.attacks.projections import PROJECTIONS
 from keras_secure.attacks.trust.agreement import probe_agreement
 from keras_secure.attacks.trust.batch_mates import probe_batch_mates
 from keras_secure.attacks.trust.black_box import probe_black_box
@@ -96,6 +97,11 @@ def trust_check(
     """
     if not isinstance(attack, Attack) or attack.targeted:
         raise InputError(f"{attack!r} cannot be checked: give one untargeted Attack.")
+    if attack.norm not in PROJECTIONS:
+        raise InputError(
+            f"{type(attack).__name__} is bounded by no norm, and the probes look into balls: check "
+            "an attack such as PGD on the same model."
+        )
     epsilon = getattr(attack, "epsilon", None) if epsilon is None else epsilon
     if not is_number(epsilon) or not 0 < epsilon < math.inf:
         raise InputError(
