@@ -28,7 +28,13 @@ def data(name, batch):
     return rng.random((batch, *SHAPES[name]), dtype="float32"), y
 
 
-SHAPES = {"mlp": (784,), "cnn": (28, 28, 1), "vgg": (32, 32, 3), "attention": (64, 128)}
+SHAPES = {
+    "mlp": (784,),
+    "cnn": (28, 28, 1),
+    "mnist": (28, 28, 1),
+    "vgg": (32, 32, 3),
+    "attention": (64, 128),
+}
 
 
 def _input(keras, name):
@@ -49,6 +55,13 @@ def _cnn(layers, x):
     x = layers.Conv2D(32, 4, strides=2, padding="valid", activation="relu")(x)
     x = layers.Flatten()(layers.MaxPooling2D(2, 1)(x))
     return layers.Dense(10)(layers.Dense(32, activation="relu")(x))
+
+
+def _mnist(layers, x):
+    # The network of fast adversarial training (Wong et al. 2020) on MNIST.
+    x = layers.Conv2D(16, 4, strides=2, padding="same", activation="relu")(x)
+    x = layers.Conv2D(32, 4, strides=2, padding="same", activation="relu")(x)
+    return layers.Dense(10)(layers.Dense(100, activation="relu")(layers.Flatten()(x)))
 
 
 def _vgg(layers, x):

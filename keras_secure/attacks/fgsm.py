@@ -1,7 +1,9 @@
 """The fast gradient sign method."""
 
+from keras import ops
+
 from keras_secure.attacks.arguments import check_sizes
-from keras_secure.attacks.directions import ascent_direction
+from keras_secure.attacks.directions import ascent_direction, uniform_in_ball
 from keras_secure.attacks.gradient_attack import GradientAttack
 from keras_secure.errors import InputError
 from keras_secure.registration import component
@@ -63,6 +65,18 @@ class FGSM(GradientAttack):
             check_sizes(step_size=step_size)
         self.random_start = random_start
         self.step_size = None if step_size is None else float(step_size)
+
+    def begin(self, problem):
+        """Starts anywhere in the ball, in training also outside the box; see `GradientAttack`."""
+        if problem.searching or not self.random_start:
+            return super().begin(problem)
+        # As in the paper. A start that is cut off at the box puts every value that stands at its
+        # edge, such as the dark pixels of a digit, into one of two corners, which overfits.
+        rows = ops.shape(problem.x)[0]
+        size = ops.shape(ops.reshape(problem.x, (rows, -1)))[1]
+        offset = ops.cast(uniform_in_ball(problem.uniform(0, 1 + size), self.norm), problem.x.dtype)
+        x_adv = problem.x + problem.epsilon * ops.reshape(offset, ops.shape(problem.x))
+        return {"x_adv": x_adv, "found": ops.zeros((rows,), "bool")}
 
     def update(self, x_adv, gradient, epsilon):
         """Moves every value by one step size, up or down."""

@@ -52,7 +52,7 @@ class Problem:
         self._output = output
         self._given_loss = given_loss
         self._draw = draw
-        self._searching = searching
+        self.searching = searching
         self._num_classes = None
 
     @property
@@ -85,7 +85,7 @@ class Problem:
 
     def fooled(self, logits):
         """Returns which rows do what the attack wants, a boolean tensor of shape (batch,)."""
-        if not self._searching:
+        if not self.searching:
             return ops.zeros((ops.shape(self.x)[0],), "bool")
         picked = predicts(logits, self.labels)
         return picked if self.targeted else ops.logical_not(picked)

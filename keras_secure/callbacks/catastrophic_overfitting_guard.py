@@ -10,6 +10,7 @@ from keras_secure.arguments import is_integer, is_number
 from keras_secure.attacks import PGD, Attack
 from keras_secure.attacks.arrays import check_arrays
 from keras_secure.errors import InputError, PrivacyError
+from keras_secure.intervals import proportion_interval
 from keras_secure.training import SecureModel
 
 
@@ -19,18 +20,19 @@ class CatastrophicOverfittingGuard(keras.callbacks.Callback):
     A model trained on a single-step attack may within a few batches learn to defeat that step and
     nothing else: it withstands the attack it is trained on while PGD fools it on almost
     everything. Neither the training loss nor its accuracy shows this. The guard attacks a few
-    held-out examples both ways. Where the trained-on attack leaves at least `gap` more of them
-    right than PGD does, it
+    held-out examples both ways, and speaks of a collapse where accuracy under PGD has fallen by the
+    share `drop` from its best, by more than chance explains, though accuracy under the trained-on
+    attack has not; or where the two are `gap` apart. It then
 
     1. restores weights, statistics and optimizer state of the last good look (or of the start),
     2. lets `relief`, a PGD of a few steps, take the place of the objective's attack for the next
        `relief_batches` batches, by a variable that the traced step reads: nothing is traced again,
-    3. if training collapses again at once, keeps the relief for twice as long, each time.
+    3. if training collapses again soon after, keeps the relief for twice as long, each time.
 
     The optimizer's count of steps is not turned back, so that a learning-rate schedule ends when
-    `fit` does. A look is good, and what is restored is renewed, where the difference is at most
-    half of `gap`. Every epoch ends with a look, so that what other callbacks save has been judged;
-    list this callback before them.
+    `fit` does. A look is good, and what is restored is renewed, where less than half of `drop` is
+    lost. While an `EpsilonCurriculum` raises the radius, only `gap` counts. Every epoch ends with
+    a look, so that what other callbacks save has been judged; list this callback before them.
 
     Adds to `logs`, as measured last: `guard_attacked_accuracy` (under the objective's own attack),
     `guard_robust_accuracy` (under `judge`) and `guard_interventions`, how often it went back in
@@ -45,8 +47,10 @@ class CatastrophicOverfittingGuard(keras.callbacks.Callback):
         data: (x, y): some hundreds of examples that are not trained on: floating point array of
             shape (num_examples, ...) inside the attack's bounds, and class indices or one-hot rows.
         every: Batches from one look to the next, at least 1; None to look after epochs only.
-        gap: The difference of accuracies, in (0, 1), that counts as collapse. Defaults to 0.2;
-            sound training shows less than 0.1.
+        drop: The share of the best accuracy under `judge`, in (0, 1), whose loss is a collapse.
+            Defaults to 0.2.
+        gap: The difference of both accuracies, in (0, 1), that is a collapse by itself. Defaults to
+            0.5; sound single-step training was seen to reach 0.3 where the ball is large.
         judge: The attack that tells the truth; None for 10 steps of `PGD` with the norm, radius and
             bounds of the objective's attack.
         relief: The attack to train on after a collapse; None for 4 such steps of `PGD`.
@@ -84,7 +88,8 @@ class CatastrophicOverfittingGuard(keras.callbacks.Callback):
         data,
         *,
         every=None,
-        gap=0.2,
+        drop=0.2,
+        gap=0.5,
         judge=None,
         relief=None,
         relief_batches=500,
@@ -102,12 +107,13 @@ class CatastrophicOverfittingGuard(keras.callbacks.Callback):
         ):
             if not is_integer(value) or value < 1:
                 raise InputError(f"{name}={value!r} cannot be used: it must be an integer >= 1.")
-        if not is_number(gap) or not 0 < gap < 1:
-            raise InputError(f"gap={gap!r} cannot be used: it must be between 0 and 1.")
+        for name, value in (("drop", drop), ("gap", gap)):
+            if not is_number(value) or not 0 < value < 1:
+                raise InputError(f"{name}={value!r} cannot be used: it must be between 0 and 1.")
         for name, attack in (("judge", judge), ("relief", relief)):
             if attack is not None and (not isinstance(attack, Attack) or attack.targeted):
                 raise InputError(f"{name}={attack!r} cannot be used: give an untargeted Attack.")
-        self.every, self.gap = every, float(gap)
+        self.every, self.drop, self.gap = every, float(drop), float(gap)
         self.judge, self.relief, self.relief_batches = judge, relief, int(relief_batches)
         self.batch_size, self.from_logits = batch_size, from_logits
         self.data_is_public, self.verbose = bool(data_is_public), verbose
@@ -140,7 +146,8 @@ class CatastrophicOverfittingGuard(keras.callbacks.Callback):
         self._epoch = self._batch = self._since_look = 0
         self._relieved = 0
         self._length, self._calm = self.relief_batches, 0
-        self._accuracies = (math.nan, math.nan)
+        self._accuracies = self._best = (math.nan, 0.0)
+        self._share = self._share_of_radius()
         self._keep()
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -192,16 +199,37 @@ class CatastrophicOverfittingGuard(keras.callbacks.Callback):
 
     def _look(self):
         self._since_look = 0
-        attacked, robust = self._accuracies = self._measure()
-        if attacked - robust >= self.gap:
+        share = self._share_of_radius()
+        if share != self._share:
+            # What was reached on a smaller ball is no measure for this one.
+            self._share, self._best = share, (math.nan, 0.0)
+        attacked, robust = self._accuracies = self._measure(share)
+        best_attacked, best = self._best
+        fallen = (
+            robust < (1 - self.drop) * best
+            and self._differ(robust, best)
+            # Where both fall training has lost its way, which going back would not mend.
+            and attacked >= (1 - self.drop / 2) * best_attacked
+        )
+        if fallen or attacked - robust >= self.gap:
             self._step_in(attacked, robust)
-        elif attacked - robust <= self.gap / 2:
+        elif robust >= (1 - self.drop / 2) * best:
+            if robust >= best:
+                self._best = attacked, robust
             self._keep()
 
-    def _measure(self):
-        """Accuracy under the objective's own attack and under the judge, at the radius in force."""
+    def _differ(self, low, high):
+        """Whether two shares of the examples differ by more than chance explains."""
+        count = len(self._x)
+        highest = proportion_interval(round(low * count), count)[1]
+        return highest < proportion_interval(round(high * count), count)[0]
+
+    def _share_of_radius(self):
         scale = self.model.objective.epsilon_scale
-        share = 1.0 if scale is None else float(keras.ops.convert_to_numpy(scale))
+        return 1.0 if scale is None else float(keras.ops.convert_to_numpy(scale))
+
+    def _measure(self, share):
+        """Accuracy under the objective's own attack and under the judge, at the radius in force."""
         found = [
             attack.run(
                 self.model,

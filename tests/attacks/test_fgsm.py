@@ -43,6 +43,20 @@ def test_a_uniform_start_then_one_step_cut_off_at_the_ball():
     np.testing.assert_allclose(((np.asarray(later) - x) * -weights)[0], moved(0.1), atol=1e-6)
 
 
+def test_in_training_values_at_the_edge_of_the_box_reach_more_than_its_corners():
+    weights = np.ones(2000, "float32")
+    model, x = linear(weights), np.zeros((1, 2000), "float32")
+    attack = FGSM(0.3, random_start=True, seed=1)
+    x_adv = np.asarray(attack.perturb(model, x, [0], from_logits=True))[0]
+    # Up by 0.375 from a uniform point of [-0.3, 0.3], cut off at 0.3.
+    assert x_adv.min() == pytest.approx(0.075, abs=2e-3)
+    assert np.isclose(x_adv, 0.3).mean() == pytest.approx(0.625, abs=0.04)
+    # A search judges its starts, which therefore keep to the box.
+    found = attack.run(model, x, [0], from_logits=True, verbose=0).x_adv
+    assert found.min() == 0.0
+    assert found.max() <= 0.3 + 1e-6
+
+
 def test_without_a_random_start_it_is_what_it_was():
     weights = np.array([1.0, -2.0, 0.5], "float32")
     model, x = linear(weights), np.full((2, 3), 0.5, "float32")
