@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_secure.certification.interval import Interval
@@ -81,6 +82,11 @@ def layer_bounds(layer, interval, arithmetic):
         )
     if getattr(layer, "quantization_mode", None) is not None:
         raise InputError(f"The layer {layer.name!r} is quantized, which the bounds do not cover.")
+    if getattr(layer, "lora_enabled", False):
+        raise InputError(
+            f"The layer {layer.name!r} adds a LoRA update to its weights in each call, whose "
+            "rounding the bounds do not cover. Save the weights merged and load them anew."
+        )
     for kind in type(layer).__mro__:
         # A subclass with a `call` of its own does something else.
         if kind in _RULES and getattr(type(layer), "call", None) is getattr(kind, "call", None):
@@ -149,10 +155,12 @@ def _leaky_values(layer, values, arithmetic):
 
 def _rectified(layer, interval, arithmetic):
     slope, threshold = float(layer.negative_slope), float(layer.threshold)
-    if slope < 0 or threshold < 0:
+    # It jumps at its threshold, which must be the same number in the model's precision and here.
+    if slope < 0 or threshold < 0 or np.float32(threshold) != threshold:
         raise InputError(
             f"The layer {layer.name!r} (ReLU) has a negative slope of {slope} and a threshold of "
-            f"{threshold}, with which it is not increasing. Both must be at least 0."
+            f"{threshold}. Both must be at least 0, or it is not increasing, and the threshold a "
+            "number that float32 holds."
         )
     return arithmetic.function(interval.map(layer.call), layer.compute_dtype)
 

@@ -51,7 +51,7 @@ LAYERS = {
     "permute": (lambda: layers.Permute((2, 1)), SEQUENCE),
     "dropout": (lambda: layers.Dropout(0.5), IMAGE),
     "gaussian noise": (lambda: ks.layers.GaussianNoise(1.0), IMAGE),
-    "relu": (lambda: layers.ReLU(max_value=0.7, negative_slope=0.1, threshold=0.2), (11,)),
+    "relu": (lambda: layers.ReLU(max_value=0.7, negative_slope=0.1, threshold=0.25), (11,)),
     "leaky": (lambda: layers.LeakyReLU(0.3), (11,)),
     "prelu": (
         lambda: layers.PReLU(alpha_initializer=keras.initializers.RandomNormal(seed=1)),
@@ -260,6 +260,7 @@ REFUSED = {
     "LayerNormalization": lambda: layers.LayerNormalization(name="culprit"),
     "softmax": lambda: layers.Dense(4, activation="softmax", name="culprit"),
     "lambda": lambda: layers.Dense(4, activation=lambda x: -x, name="culprit"),
+    "threshold": lambda: layers.ReLU(threshold=0.1, name="culprit"),
     "float16": lambda: layers.Dense(4, dtype="mixed_float16", name="culprit"),
     "noise": lambda: ks.layers.GaussianNoise(1.0, active="always", name="culprit"),
 }
@@ -269,6 +270,13 @@ REFUSED = {
 def test_what_is_not_covered_is_refused_by_name(name):
     model = keras.Sequential([keras.Input((4,)), REFUSED[name](), layers.Dense(2)])
     with pytest.raises(InputError, match="'culprit'"):
+        interval_bounds(model, np.zeros((1, 4)), np.ones((1, 4)))
+
+
+def test_low_rank_updates_are_refused():
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3, name="culprit"), layers.ReLU()])
+    model.layers[0].enable_lora(1)
+    with pytest.raises(InputError, match=r"'culprit'.*LoRA"):
         interval_bounds(model, np.zeros((1, 4)), np.ones((1, 4)))
 
 
