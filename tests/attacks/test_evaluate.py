@@ -1,12 +1,22 @@
 """Reports of robustness."""
 
+import dataclasses
 import json
 
 import keras
 import numpy as np
 import pytest
 
-from keras_secure.attacks import FGM, FGSM, PGD, evaluate, proportion_interval
+from keras_secure.attacks import (
+    FGM,
+    FGSM,
+    PGD,
+    DeepFool,
+    Spatial,
+    evaluate,
+    proportion_interval,
+)
+from keras_secure.attacks.estimates import Quantile
 from keras_secure.errors import InputError
 
 
@@ -171,3 +181,224 @@ def test_robustness_falls_with_epsilon_on_digits(digits):
     (_, small), (_, large) = report.worst_case_curve
     assert report.clean.value > small.value > report.worst_case.value > large.value
     assert large.value < 0.2
+
+
+def margins_of(x, y):
+    return np.where(y == (x[:, 0] > 0.5), np.abs(x[:, 0].astype("float64") - 0.5), 0.0)
+
+
+def test_losses_are_those_of_the_inputs_reported():
+    x, y = threshold_data()
+    model = threshold_model()
+    report = evaluate(model, x, y, [FGSM(0.1), PGD(0.05, seed=0)], verbose=0)
+
+    def loss(inputs):
+        z = inputs[:, 0].astype("float64") - 0.5
+        return np.logaddexp(0, np.where(y == 1, -z, z))
+
+    clean = loss(x)
+    assert report.clean_loss.value == pytest.approx(clean.mean(), rel=1e-6)
+    by_attack = [np.maximum(clean, loss(attack.x_adv)) for attack in report.attacks]
+    for attack, losses in zip(report.attacks, by_attack, strict=True):
+        assert attack.loss.value == pytest.approx(losses.mean(), rel=1e-6)
+    worst = np.max(by_attack, axis=0)
+    assert report.adversarial_loss.value == pytest.approx(worst.mean(), rel=1e-6)
+    reach = report.adversarial_loss.high - report.adversarial_loss.value
+    assert reach == pytest.approx(2.262157 * worst.std(ddof=1) / np.sqrt(10), rel=1e-5)
+    assert report.adversarial_loss.value > report.clean_loss.value
+
+
+def test_one_run_of_a_nearest_input_attack_gives_the_whole_curve(monkeypatch):
+    x, y = threshold_data()
+    runs = []
+
+    class Watching(DeepFool):
+        def run(self, model, x, y, **options):
+            runs.append(len(x))
+            return super().run(model, x, y, **options)
+
+    epsilons = [0.06, 0.1, 0.25]
+    report = evaluate(threshold_model(), x, y, Watching(norm="linf"), epsilons=epsilons, verbose=0)
+    assert runs == [10]
+    (attack,) = report.attacks
+    assert attack.epsilon == 0.25  # the largest of the curve, as it has none
+    assert attack.config["epsilon"] is None
+    margins = margins_of(x, y)
+    for epsilon, accuracy in report.worst_case_curve:
+        assert accuracy.value == np.mean(margins > epsilon)
+    # A linear model: the nearest input is found but for the overshoot.
+    assert not attack.distances.upper_bound
+    np.testing.assert_allclose(attack.distances.nearest, margins, rtol=0.021, atol=1e-6)
+    assert attack.distances.median.value == pytest.approx(np.sort(margins)[4], rel=0.021)
+    assert np.abs(attack.x_adv - x).max() <= 0.25 * (1 + 1e-6)
+
+
+def test_an_attack_without_radius_takes_that_of_its_neighbours():
+    x, y = threshold_data()
+    report = evaluate(
+        threshold_model(), x, y, [DeepFool(norm="linf"), FGSM(0.06), FGM(0.3)], verbose=0
+    )
+    assert [attack.epsilon for attack in report.attacks] == [0.06, 0.06, 0.3]
+    assert "union" in report.threat_model
+    assert sorted(report.distances) == ["l2", "linf"]
+    alone = evaluate(threshold_model(), x, y, DeepFool(), verbose=0)
+    assert alone.worst_case.value == 0
+    assert alone.to_dict()["attacks"][0]["epsilon"] is None
+    assert any("no radius" in note for note in alone.notes)
+    json.dumps(alone.to_dict(), allow_nan=False)
+
+
+def test_distances_of_a_sweep_are_upper_bounds():
+    x, y = threshold_data()
+    report = evaluate(threshold_model(), x, y, FGSM(0.1), epsilons=[0.06, 0.25], verbose=0)
+    distances = report.distances["linf"]
+    assert distances.upper_bound
+    margins = margins_of(x, y)
+    assert (distances.nearest >= margins).all()
+    np.testing.assert_array_equal(np.isinf(distances.nearest), margins > 0.25)
+    assert distances.found.value == np.mean(margins <= 0.25)
+    highest = distances.quantiles[-1]
+    assert highest.value == np.inf
+    assert highest.to_dict()["distance"] is None
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_the_interval_of_a_quantile_covers_it(share):
+    generator = np.random.default_rng(0)
+    truth = -np.log(1 - share)
+    draws = [Quantile.of(generator.exponential(size=60), share, 0.9) for _ in range(600)]
+    covered = np.mean([draw.low <= truth <= draw.high for draw in draws])
+    # At least 90%, and not by being of any width: a wrong rank would show at once.
+    assert covered >= 0.87
+    if share == 0.5:
+        assert covered <= 0.96
+        assert np.mean([draw.low <= 1.3 * truth <= draw.high for draw in draws]) < covered - 0.1
+    assert all(draw.low <= draw.value <= draw.high for draw in draws)
+
+
+@dataclasses.dataclass
+class FixedCertificate:
+    prediction: np.ndarray
+    radius: np.ndarray
+    norm: str = "linf"
+
+
+class FixedCertifier:
+    norm = "linf"
+
+    def __init__(self, certificate):
+        self.certificate = certificate
+
+    def certify(self, x):
+        assert len(x) == len(self.certificate.prediction)
+        return self.certificate
+
+
+def test_certified_accuracy_stands_beside_the_attacks():
+    x, y = threshold_data()
+    answers = (x[:, 0] > 0.5).astype(int)
+    radius = np.abs(x[:, 0] - 0.5) * 0.9
+    answers[5], radius[5] = -1, 0.0  # an abstention
+    certificate = FixedCertificate(answers, radius)
+    report = evaluate(
+        threshold_model(),
+        x,
+        y,
+        FGSM(0.06),
+        epsilons=[0.1],
+        certifier=FixedCertifier(certificate),
+        verbose=0,
+    )
+    certified = report.certified
+    right = answers == y
+    assert [each for each, _ in certified.curve] == [0.0, 0.06, 0.1]
+    for each, accuracy in certified.curve:
+        count = int((right & (radius >= each)).sum())
+        assert accuracy.value == count / 10
+        assert (accuracy.low, accuracy.high) == proportion_interval(count, 10)
+    assert certified.average_radius.value == pytest.approx(np.where(right, radius, 0).mean())
+    assert certified.abstained.value == 0.1
+    assert certified.contradicted == 0
+    assert certified.curve[1][1].value <= report.worst_case.value
+    assert json.loads(json.dumps(report.to_dict()))["certified"]["norm"] == "linf"
+
+    # One that claims too much is contradicted by the attack; a certificate serves as well.
+    certificate.radius = np.where(radius > 0, 0.08, 0.0)
+    report = evaluate(threshold_model(), x, y, FGSM(0.06), certifier=certificate, verbose=0)
+    assert report.certified.contradicted == 3
+    with pytest.raises(InputError, match="cannot certify"):
+        evaluate(threshold_model(), x, y, FGSM(0.06), certifier="ibp", verbose=0)
+
+
+def test_an_abstention_is_no_mistake_but_no_answer_either():
+    class Careful(keras.Model):
+        """Abstains within 0.07 of the border."""
+
+        abstains = True
+
+        def call(self, x, training=False):
+            z = x[:, :1] - 0.5
+            columns = [-z, z, keras.ops.full_like(z, 0.07)]
+            return keras.ops.concatenate(columns, axis=1)
+
+    x, y = threshold_data()
+    report = evaluate(Careful(), x, y, FGSM(0.1), from_logits=True, verbose=0)
+    z = (x[:, 0] - 0.5) * np.where(y == 1, 1, -1)
+    assert report.abstained.value == np.mean(np.abs(z) < 0.07)
+    np.testing.assert_array_equal(report.clean_correct, z > 0.07)
+    # Fooled only if pushed beyond the band on the other side.
+    np.testing.assert_array_equal(report.worst_case_correct, (z > 0.07) & (z - 0.1 > -0.07))
+    assert any("abstain" in note for note in report.notes)
+    assert report.clean_loss.value < 1
+
+
+def test_transformations_are_named_for_what_they_are(digits):
+    x, y = digits[0][:12], digits[1][:12]
+    model = keras.Sequential(
+        [keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(10)]
+    )
+    spatial = Spatial(max_shift=1, num_rotations=3, num_shifts=3)
+    report = evaluate(model, x, y, [spatial, FGSM(0.1)], verbose=0)
+    assert "no norm" in report.threat_model
+    assert any("bounded by no norm" in note for note in report.notes)
+    assert set(report.distances) == {"spatial", "linf"}
+    with pytest.raises(InputError, match="norms"):
+        evaluate(model, x, y, [spatial, FGSM(0.1)], epsilons=[0.1], verbose=0)
+
+
+def test_one_of_several_outputs_is_evaluated():
+    x, y = threshold_data()
+    inputs = keras.Input((2,))
+    model = keras.Model(
+        inputs, {"other": keras.layers.Dense(3)(inputs), "side": threshold_model()(inputs)}
+    )
+    report = evaluate(model, x, {"side": y, "other": None}, FGSM(0.1), from_logits=True, verbose=0)
+    assert report.clean.value == 0.9
+    assert report.worst_case.value == np.mean(margins_of(x, y) > 0.1)
+
+
+def test_the_figure_is_checked_on_request():
+    x, y = threshold_data()
+    x, y = np.repeat(x, 3, axis=0), np.repeat(y, 3)
+    attacks = [FGM(0.3), PGD(0.1, steps=10, seed=0)]
+    unchecked = evaluate(threshold_model(), x, y, attacks, verbose=0)
+    assert unchecked.trust is None
+    assert any("not checked" in note for note in unchecked.notes)
+    chosen = {"probes": ["bounds", "gradients", "agreement"]}
+    checked = evaluate(threshold_model(), x, y, attacks, trust_check=chosen, verbose=0)
+    assert checked.trust.trusted
+    # The strongest attack is the one that is checked.
+    assert checked.trust.attack["class"] == "FGM"
+    assert checked.to_dict()["trust"]["trusted"] is True
+    assert not any("not checked" in note for note in checked.notes)
+
+    class Rounding(keras.layers.Layer):
+        def call(self, inputs):
+            return keras.ops.round(inputs * 50) / 50
+
+    masked = keras.Sequential([keras.Input((2,)), Rounding(), threshold_model()])
+    report = evaluate(
+        masked, x, y, PGD(0.1, seed=0), from_logits=True, trust_check=chosen, verbose=0
+    )
+    assert not report.trust.trusted
+    assert any("cannot be believed: trust.gradients" in note for note in report.notes)
