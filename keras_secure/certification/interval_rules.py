@@ -156,7 +156,7 @@ def _leaky_values(layer, values, arithmetic):
 def _rectified(layer, interval, arithmetic):
     slope, threshold = float(layer.negative_slope), float(layer.threshold)
     # It jumps at its threshold, which must be the same number in the model's precision and here.
-    if slope < 0 or threshold < 0 or np.float32(threshold) != threshold:
+    if slope < 0 or threshold < 0 or float(np.float32(threshold)) != threshold:
         raise InputError(
             f"The layer {layer.name!r} (ReLU) has a negative slope of {slope} and a threshold of "
             f"{threshold}. Both must be at least 0, or it is not increasing, and the threshold a "
