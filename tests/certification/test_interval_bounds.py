@@ -13,6 +13,7 @@ from keras_secure.certification.interval_activations import (
     _VALLEYS,
     activation_bounds,
 )
+from keras_secure.certification.interval_margins import worst_margins
 from keras_secure.certification.interval_rules import layer_bounds
 from keras_secure.errors import InputError
 
@@ -186,7 +187,10 @@ def plain():
 
 def nested():
     inputs = keras.Input((8, 8, 1))
-    return keras.Model(inputs, layers.Softmax()(plain()(layers.ZeroPadding2D(0)(inputs))))
+    inner = keras.Sequential(plain().layers[:-1])  # and so ends in tanh
+    x = keras.Sequential([keras.Input((8, 8, 1)), layers.ZeroPadding2D(1), layers.Cropping2D(1)])
+    logits = keras.Sequential([keras.Input((16,)), layers.Dense(12, "elu"), layers.Dense(10)])
+    return keras.Model(inputs, layers.Softmax()(logits(inner(x(inputs)))))
 
 
 def logits_model(model):
@@ -194,7 +198,7 @@ def logits_model(model):
     return lambda x: np.log(np.asarray(model(x, training=False), "float64"))
 
 
-@pytest.mark.parametrize("make", [residual, plain])
+@pytest.mark.parametrize("make", [residual, plain, nested])
 def test_networks(make, digits):
     model = randomized(make())
     x = digits[0][:4]
@@ -203,11 +207,15 @@ def test_networks(make, digits):
     assert low.shape == (4, 10)
     assert (low < high).all()
     truth = logits_model(model)
+    labels = ops.convert_to_tensor(np.array([3, 1, 4, 1]))
+    margins = np.asarray(worst_margins(model, lower, upper, labels, Arithmetic()))
     for point in points(lower, upper, 20):
         # Logits up to a constant: differences of any two classes are within the bounds.
         value = truth(point)
         gaps = value[:, :, None] - value[:, None, :]
         assert (gaps <= high[:, :, None] - low[:, None, :] + 1e-4).all()
+        leads = np.stack([gap[label] for gap, label in zip(gaps, [3, 1, 4, 1], strict=True)])
+        assert (leads >= margins - 1e-4).all()
 
 
 def test_degenerate_boxes_give_the_logits(digits):
