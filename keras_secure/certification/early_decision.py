@@ -58,7 +58,11 @@ class EarlyDecision:
             for radius in self.radii
         ]
         self.looks = self._schedule()
-        self._share = self.disagreement / (len(self.looks) * len(self.radii))
+        share = self.disagreement / (len(self.looks) * len(self.radii))
+        self._edges = {
+            look: [_edges(needed, self.trials, look, share) for needed in self.needed]
+            for look in self.looks
+        }
 
     def verdicts(self, successes, trials):
         """What is decided at a look.
@@ -70,22 +74,9 @@ class EarlyDecision:
         Returns:
             Int8 array of shape (num, radii): 1 certified, -1 not certified, 0 undecided.
         """
-        from scipy.stats import hypergeom
-
-        successes = np.asarray(successes)
-        verdicts = np.zeros((len(successes), len(self.radii)), "int8")
-        for column, needed in enumerate(self.needed):
-            remaining = self.trials - trials
-            # What is settled whatever comes.
-            sure = np.where(successes >= needed, 1, 0)
-            sure = np.where(successes + remaining < needed, -1, sure)
-            if remaining and needed <= self.trials:
-                above = hypergeom.sf(successes - 1, self.trials, needed - 1, trials)
-                below = hypergeom.cdf(successes, self.trials, needed, trials)
-                early = np.where(above <= self._share, 1, 0)
-                sure = np.where(sure == 0, np.where(below <= self._share, -1, early), sure)
-            verdicts[:, column] = sure
-        return verdicts
+        certified_from, refused_to = np.array(self._edges[trials]).T
+        successes = np.asarray(successes)[:, None]
+        return (successes >= certified_from).astype("int8") - (successes <= refused_to)
 
     def _schedule(self):
         """Numbers of samples, each some 1.15 times the one before, the last being all of them."""
@@ -94,3 +85,43 @@ class EarlyDecision:
             looks.append(look)
             look = self.unit * max(look // self.unit + 1, math.floor(1.15 * look / self.unit))
         return [*looks, self.trials]
+
+
+def _edges(needed, trials, look, share):
+    """From how many successes a look certifies, and up to how many it refuses.
+
+    What is settled whatever comes is among it: its tail is empty.
+    """
+    if needed > trials:
+        return look + 1, look
+    values, probabilities = _draws(needed - 1, trials, look)
+    # Tails are summed from their thin ends, where rounding is least.
+    tails = np.cumsum(probabilities[::-1])[::-1]
+    certified_from = values[-1] + 1 - np.count_nonzero(tails <= share)
+    values, probabilities = _draws(needed, trials, look)
+    refused_to = values[0] - 1 + np.count_nonzero(np.cumsum(probabilities) <= share)
+    return int(certified_from), int(refused_to)
+
+
+def _draws(successes, trials, look):
+    """Numbers of successes among `look` draws without replacement, and their probabilities.
+
+    What is more than 40 standard deviations away is left out, and far below any share.
+    """
+    from scipy.special import betaln
+
+    mean = look * successes / trials
+    reach = 40 * math.sqrt(mean * (1 - successes / trials)) + 40
+    low = max(0, look - (trials - successes), math.floor(mean - reach))
+    high = min(successes, look, math.ceil(mean + reach))
+    values = np.arange(low, high + 1)
+
+    def log_choices(total, taken):
+        return -betaln(total - taken + 1.0, taken + 1.0) - math.log(total + 1.0)
+
+    logarithms = (
+        log_choices(successes, values)
+        + log_choices(trials - successes, look - values)
+        - log_choices(trials, look)
+    )
+    return values, np.exp(logarithms)

@@ -98,3 +98,17 @@ def test_a_sample_of_one_unit_has_one_look():
     rule = EarlyDecision([0.0], 0.5, 100, 0.001, unit=256)
     assert rule.looks == [100]
     assert rule.verdicts([100, 50], 100).tolist() == [[1], [-1]]
+
+
+def test_edges_are_those_of_the_hypergeometric_distribution():
+    rule = EarlyDecision([0.0, 0.5, 1.2], 0.5, 3000, 0.01, unit=50)
+    share = rule.disagreement / (len(rule.looks) * 3)
+    for look in (*rule.looks[:3], rule.looks[8], rule.looks[-2], 3000):
+        verdicts = rule.verdicts(np.arange(look + 1), look)
+        for column, needed in enumerate(rule.needed):
+            above = stats.hypergeom.sf(np.arange(look + 1) - 1, 3000, needed - 1, look)
+            below = stats.hypergeom.cdf(np.arange(look + 1), 3000, needed, look)
+            expected = (above <= share).astype(int) - (below <= share)
+            # What is impossible under both is either; nothing of it can occur.
+            possible = (np.arange(look + 1) <= needed + 1) | (look == 3000)
+            assert np.array_equal(verdicts[possible, column], expected[possible])

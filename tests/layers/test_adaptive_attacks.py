@@ -58,9 +58,14 @@ def test_the_layers_own_gradient_leads_attacks_through_it(
         for inputs in (x, unaware)
     )
     attack = PGD(0.15, steps=20, seed=0)
-    left = 1 - attack.run(model, x, y, from_logits=True, verbose=0).success.mean()
+    if random:
+        # All steps, rather than up to the first draw that happens to be fooled.
+        adaptive = np.asarray(attack.perturb(model, keras.ops.array(x), y, from_logits=True))
+        left = float(np.mean(model.predict(adaptive, verbose=0).argmax(axis=1) == y))
+    else:
+        left = 1 - attack.run(model, x, y, from_logits=True, verbose=0).success.mean()
     assert clean > 0.35
-    assert left < 0.8 * clean
+    assert left < 0.6 * clean
     assert left < met
 
 
