@@ -5,6 +5,7 @@ import math
 import keras
 
 from keras_secure.arguments import is_integer, is_number
+from keras_secure.attacks.journal import Journal
 from keras_secure.attacks.projections import PROJECTIONS
 from keras_secure.attacks.search import search
 from keras_secure.errors import InputError
@@ -38,7 +39,7 @@ class Attack:
     restarts = 1
     minimal_distance = False
     """Whether the attack looks for the smallest distance, so that `epsilon` may be None."""
-    journal = None
+    journal: Journal | None = None
     """What keeps the progress of a search from one process to the next, or None."""
 
     def __init__(self, epsilon, *, norm="linf", bounds=(0.0, 1.0), targeted=False, seed=None):

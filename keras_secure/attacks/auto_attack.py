@@ -141,8 +141,8 @@ class AutoAttack(Attack):
                 model, x, y, attack=written, from_logits=from_logits, batch_size=batch_size
             )
             seed = random.getrandbits(63) if self.seed is None else self.seed
-            attack.journal = Journal(checkpoint, fingerprint, seed)
-            attack.seed = attack.journal.seed
+            journal = Journal(checkpoint, fingerprint, seed)
+            attack.journal, attack.seed = journal, journal.seed
         options = {"batch_size": batch_size, "epsilon": epsilon, "verbose": verbose}
         if self.version != "rand":
             return super(AutoAttack, attack).run(model, x, y, from_logits=from_logits, **options)
