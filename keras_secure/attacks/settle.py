@@ -32,7 +32,8 @@ def settle(x_adv, x, epsilon, norm, bounds):
     """Returns `x_adv` in the dtype of `x`, with ball and box held in float64.
 
     Arithmetic in float32 leaves the ball by an ulp of the input, which is more than a relative
-    1e-6 of a small `epsilon`. Values are rounded towards `x`, which never lengthens the distance.
+    1e-6 of a small `epsilon`. Values that the dtype of `x` cannot hold are rounded away from `x`,
+    or, where that would leave the ball, towards it, which never lengthens the distance.
 
     Args:
         x_adv: Array of shape (num_examples, ...), outside the ball by rounding at most.
@@ -67,5 +68,23 @@ def settle(x_adv, x, epsilon, norm, bounds):
         delta[outside] = shorter
     exact = np.clip(centre + delta, np.minimum(bounds[0], centre), np.maximum(bounds[1], centre))
     rounded = exact.astype(x.dtype)
-    longer = np.abs(rounded.astype("float64") - centre) > np.abs(exact - centre)
-    return np.where(longer, np.nextafter(rounded, x), rounded)
+    inward = np.where(_longer(rounded, exact, centre), np.nextafter(rounded, x), rounded)
+    if np.array_equal(inward, exact):
+        return inward
+    # Away from `x` where the ball has room: what lies just beyond a boundary has to stay there.
+    outward = np.where(_longer(exact, rounded, centre), _next(rounded, exact), rounded)
+    fits = (outward >= np.minimum(bounds[0], centre)) & (outward <= np.maximum(bounds[1], centre))
+    outward = np.where(fits, outward, inward)
+    length = distances(outward, x, norm) if norm in ORDERS else np.zeros(len(x))
+    room = (length <= epsilon).reshape(-1, *[1] * (x.ndim - 1))
+    return np.where(room, outward, inward)
+
+
+def _longer(one, other, centre):
+    return np.abs(one.astype("float64") - centre) > np.abs(other - centre)
+
+
+def _next(rounded, exact):
+    """The neighbour of `rounded` on the side of `exact`."""
+    side = np.where(exact > rounded, np.inf, -np.inf).astype(rounded.dtype)
+    return np.nextafter(rounded, side)

@@ -147,6 +147,18 @@ def test_an_example_does_not_depend_on_its_batch(name):
     np.testing.assert_allclose(others.x_adv[:2], together.x_adv[:2], atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["deepfool_linf", "hsj"])
+def test_rounding_to_half_precision_does_not_undo_what_was_found(name):
+    attack, _, _ = ATTACKS[name]
+    model, x, _, _ = linear()
+    half = x.astype("float16")
+    y = answers(model, half)
+    result = attack.run(model, half, y, verbose=0)
+    assert result.x_adv.dtype == half.dtype
+    assert result.success.all()
+    assert (answers(model, result.x_adv) != y).all()
+
+
 @pytest.mark.parametrize("name", ["cw", "deepfool"])
 def test_a_sweep_traces_once(name):
     attack, _, _ = ATTACKS[name]
