@@ -27,8 +27,8 @@ class MahalanobisDetector(InputDetector):
 
     Args:
         model: Sequential or functional classifier.
-        layers: Names of the layers to look at; None for the penultimate features. Feature maps are
-            averaged over their positions.
+        layers: Names of the layers to look at; None for all layers with weights but the last.
+            Feature maps are averaged over their positions; name a flattening layer to see these.
         shrinkage: Weight of the scaled identity in the covariance, in [0, 1], which makes it
             invertible.
         calibration_split: Share of the clean data that the threshold is chosen on, in (0, 1).
@@ -74,7 +74,8 @@ class MahalanobisDetector(InputDetector):
         self.calibration_split = float(calibration_split)
         self.from_logits = from_logits
         self.seed = seed
-        self._features = feature_model(model, layers)
+        hidden = [layer.name for layer in model.layers if layer.weights][:-1]
+        self._features = feature_model(model, (hidden or None) if layers is None else layers)
         self._normals = None
 
     def learn(self, x_clean, y):
@@ -105,10 +106,10 @@ class MahalanobisDetector(InputDetector):
             raise InputError("This MahalanobisDetector knows no classes yet: call fit(x_clean).")
         found = self._features(x, training=False)
         total = 0.0
-        for features, (means, whiten, median) in zip(
+        for features, (*normals, median) in zip(
             found if isinstance(found, (list, tuple)) else [found], self._normals, strict=True
         ):
-            total = total + _distances(ops.cast(features, "float32"), means, whiten) / median
+            total = total + _distances(ops.cast(features, "float32"), *normals) / median
         return total
 
     def _answers(self, x):
@@ -134,15 +135,15 @@ def _normals(features, labels, classes, detector):
     whiten = np.linalg.inv(np.linalg.cholesky(covariance)).T
     # From the middle of the means, so that float32 holds the differences.
     middle = means.mean(axis=0)
-    parts = ((means - middle) @ whiten, whiten, middle)
-    parts = tuple(part.astype("float32") for part in parts)
-    typical = _distances(ops.convert_to_tensor(features.astype("float32")), parts[0], parts[1:])
+    means, whiten, middle = (
+        part.astype("float32") for part in ((means - middle) @ whiten, whiten, middle)
+    )
+    typical = _distances(ops.convert_to_tensor(features.astype("float32")), means, whiten, middle)
     median = max(float(np.median(ops.convert_to_numpy(typical))), 1e-6)
-    return parts[0], parts[1:], median
+    return means, whiten, middle, median
 
 
-def _distances(features, means, whitening):
-    whiten, middle = whitening
+def _distances(features, means, whiten, middle):
     points = ops.matmul(features - middle, whiten)
     differences = ops.expand_dims(points, 1) - means
     return ops.min(ops.sum(ops.square(differences), axis=-1), axis=-1)
