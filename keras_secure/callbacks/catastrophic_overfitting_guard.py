@@ -248,8 +248,8 @@ class CatastrophicOverfittingGuard(keras.callbacks.Callback):
     def _step_in(self, attacked, robust):
         for variable, value in self._kept:
             variable.assign(value)
-        # Collapsing again soon after a relief means that it was too short.
-        if self.interventions and self._calm < self._length:
+        # Collapsing again as soon after a relief as it lasted means that it was too short.
+        if self.interventions and self._calm <= self._length:
             self._length *= 2
         self._relieved, self._calm = self._length, 0
         self._in_force.assign(True)
