@@ -63,7 +63,7 @@ class InTurn(keras.callbacks.Callback):
         self.plain_seconds.append(time.perf_counter() - start)
 
     def ratios(self):
-        """Median over the epochs, without the first, which traces; and the ratio of all together."""
+        """Median over the epochs but the first, which traces; and the ratio of all together."""
         pairs = list(zip(self.seconds, self.plain_seconds, strict=True))
         pairs = pairs[1:] or pairs
         own, plain = map(sum, zip(*pairs, strict=True))
