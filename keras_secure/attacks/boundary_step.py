@@ -42,7 +42,7 @@ def boundary_step(state, x, wrong, margin, lead, gradient, bounds, norm, alpha_m
     gradient = ops.where(ops.isfinite(gradient), gradient, ops.zeros_like(gradient))
     moved = iterate - x
     rise = ops.sum(gradient * moved, axis=1)
-    shrunk = ops.where(wrong, beta, 1.0)
+    shrunk = ops.cast(ops.where(wrong, beta, 1.0), x.dtype)
     back = x + shrunk[:, None] * moved
     gaps = ops.stack([(1.0 - shrunk) * rise - lead, rise - lead])
     points = ops.stack([back, x])
@@ -100,7 +100,7 @@ def boundary_distance(x, iterate, wrong, lead, gradient, norm, beta):
     gradient = ops.where(ops.isfinite(gradient), gradient, ops.zeros_like(gradient))
     slope = lengths(gradient, DUAL[norm])
     rise = ops.sum(gradient * (iterate - x), axis=1)
-    gap = ops.cast(lead, x.dtype) - ops.where(wrong, 1.0 - beta, 0.0) * rise
+    gap = ops.cast(lead, x.dtype) - ops.where(wrong, (1.0 - beta) * rise, 0.0)
     distance = ops.absolute(gap) / ops.where(slope > 0, slope, 1.0)
     return ops.where(slope > 0, distance, float("inf"))
 
