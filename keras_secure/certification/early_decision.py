@@ -14,9 +14,10 @@ class EarlyDecision:
     fewest that prove a probability above Phi(r / stddev). Given how many successes there are in
     all, the first t samples are a draw without replacement from them, whatever the model: so the
     question is that of an audit of votes already cast. After t samples with s successes,
-    "certified" is decided if k(r) - 1 successes in all would have given s or more with a
-    probability of at most `disagreement`, shared among all looks and radii; "not certified" if k(r)
-    in all would have given s or fewer. What no look decides is counted to the end.
+    "certified" is decided if k(r) - 1 successes in all would have given s or more too seldom: with
+    a probability that, added up over all looks and radii, is at most `disagreement`. "Not
+    certified" is decided if k(r) in all would have given s or fewer as seldom. What no look decides
+    is counted to the end.
 
     Two guarantees follow, for every model and input:
 
@@ -31,7 +32,7 @@ class EarlyDecision:
         trials: How many samples the whole has.
         alpha: Probability of a wrong certificate, at most.
         unit: Numbers of samples between looks are multiples of this.
-        disagreement: See above. Defaults to alpha / 100.
+        disagreement: See above. Defaults to alpha / 20.
 
     Example:
 
@@ -50,7 +51,7 @@ class EarlyDecision:
         from scipy.stats import norm
 
         self.radii, self.trials, self.unit = list(radii), int(trials), int(unit)
-        self.disagreement = alpha / 100 if disagreement is None else float(disagreement)
+        self.disagreement = alpha / 20 if disagreement is None else float(disagreement)
         self.needed = [
             needed_successes(
                 float(norm.cdf(radius / stddev)), self.trials, alpha - self.disagreement
@@ -58,11 +59,13 @@ class EarlyDecision:
             for radius in self.radii
         ]
         self.looks = self._schedule()
-        share = self.disagreement / (len(self.looks) * len(self.radii))
-        self._edges = {
-            look: [_edges(needed, self.trials, look, share) for needed in self.needed]
-            for look in self.looks
-        }
+        # More for the radii that take longest: those whose whole sample has few failures.
+        weights = [max(self.trials - needed, 1) ** -0.5 for needed in self.needed]
+        columns = [
+            _edges(needed, self.trials, self.looks, self.disagreement * weight / sum(weights))
+            for needed, weight in zip(self.needed, weights, strict=True)
+        ]
+        self._edges = dict(zip(self.looks, zip(*columns, strict=True), strict=True))
 
     def verdicts(self, successes, trials):
         """What is decided at a look.
@@ -87,20 +90,30 @@ class EarlyDecision:
         return [*looks, self.trials]
 
 
-def _edges(needed, trials, look, share):
-    """From how many successes a look certifies, and up to how many it refuses.
+def _edges(needed, trials, looks, share):
+    """From how many successes each look certifies, and up to how many it refuses.
 
-    What is settled whatever comes is among it: its tail is empty.
+    Looks at which even the clearest outcome is likelier than the whole share decide nothing and get
+    no part of it. What is settled whatever comes is among the decisions: its tail is empty.
     """
     if needed > trials:
-        return look + 1, look
-    values, probabilities = _draws(needed - 1, trials, look)
+        return [(look + 1, look) for look in looks]
     # Tails are summed from their thin ends, where rounding is least.
-    tails = np.cumsum(probabilities[::-1])[::-1]
-    certified_from = values[-1] + 1 - np.count_nonzero(tails <= share)
-    values, probabilities = _draws(needed, trials, look)
-    refused_to = values[0] - 1 + np.count_nonzero(np.cumsum(probabilities) <= share)
-    return int(certified_from), int(refused_to)
+    above = [(values, np.cumsum(p[::-1])) for values, p in _draws_at(looks, needed - 1, trials)]
+    below = [(values, np.cumsum(p)) for values, p in _draws_at(looks, needed, trials)]
+    certifying = share / max(1, sum(tails[0] <= share for _, tails in above))
+    refusing = share / max(1, sum(tails[0] <= share for _, tails in below))
+    return [
+        (
+            int(high[-1] + 1 - np.count_nonzero(upper <= certifying)),
+            int(low[0] - 1 + np.count_nonzero(lower <= refusing)),
+        )
+        for (high, upper), (low, lower) in zip(above, below, strict=True)
+    ]
+
+
+def _draws_at(looks, successes, trials):
+    return [_draws(successes, trials, look) for look in looks]
 
 
 def _draws(successes, trials, look):
