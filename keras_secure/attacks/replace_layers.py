@@ -1,6 +1,7 @@
 """A model that shares its weights with another and differs in some of its layers."""
 
 import functools
+import inspect
 
 import keras
 
@@ -93,7 +94,18 @@ def _rebuilt(model, replaced, replacements):
             return _rebuilt(layer, replaced, replacements) if inside else layer
         return replaced(layer)
 
-    return keras.models.clone_model(model, clone_function=clone)
+    if isinstance(model, keras.Sequential):
+        return keras.models.clone_model(model, clone_function=clone)
+    return keras.models.clone_model(model, clone_function=clone, call_function=_call)
+
+
+def _call(layer, *args, **kwargs):
+    """Calls a layer as the one that it replaces was called, but for empty arguments of that one."""
+    known = inspect.signature(layer.call).parameters.values()
+    if not any(each.kind is inspect.Parameter.VAR_KEYWORD for each in known):
+        names = {each.name for each in known}
+        kwargs = {name: v for name, v in kwargs.items() if v is not None or name in names}
+    return layer(*args, **kwargs)
 
 
 def _key(layer, replacements):

@@ -120,9 +120,8 @@ class Spatial(IterativeAttack):
         shares = shares * ops.cast(problem.epsilon, "float32")
         limits = (math.radians(self.max_rotation), self.max_shift, self.max_shift)
         shares = shares * ops.convert_to_tensor([float(limit > 0) for limit in limits])
-        moved = rotate_and_shift(
-            problem.x, *(limit * shares[:, i] for i, limit in enumerate(limits)), self.fill
-        )
+        angles, down, right = (limit * shares[:, i] for i, limit in enumerate(limits))
+        moved = rotate_and_shift(problem.x, angles, down, right, self.fill)
         after = keep_worst(problem, state, moved, self.targeted)
         taken = ops.logical_or(after["found"], after["loss"] > state["loss"])
         size = ops.max(ops.absolute(shares), axis=1)

@@ -73,7 +73,7 @@ def test_an_attack_sees_through(build):
 
 def test_a_layer_used_twice_is_replaced_once():
     inputs, stairs = keras.Input((4,)), Staircase(name="stairs")
-    outputs = keras.layers.Add()([stairs(inputs), stairs(2.0 * inputs)])
+    outputs = keras.layers.Add()([stairs(inputs), stairs(keras.layers.Rescaling(2.0)(inputs))])
     model = keras.Model(inputs, keras.layers.Dense(3)(outputs))
     made = []
     opened = replace_layers(model, {"stairs": lambda layer: made.append(layer) or BPDA(layer)})
