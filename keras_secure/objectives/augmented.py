@@ -17,7 +17,8 @@ class Augmented(Objective):
 
     The layer acts in training only and before the attack, so an attack starts from what the model
     is shown. It sees each example on its own, as Keras' preprocessing layers do; private training
-    probes this before it begins.
+    probes this before it begins. With `jit_compile=True`, flips, crops and noise compile; layers
+    that resample (`RandomRotation`, `RandomZoom`) do not: XLA lacks their operation.
 
     Args:
         objective: The `Objective` to train with; the compiled loss if None.

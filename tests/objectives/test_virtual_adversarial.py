@@ -118,20 +118,20 @@ def test_unlabelled_points_help():
     few = np.full(400, -1, "int32")
     few[given] = y[given]
     accuracy = {}
-    for alpha in (0.0, 1.0):
+    for alpha in (0.0, 0.2):
         keras.utils.set_random_seed(3)
-        model = keras.Sequential(
-            [keras.Input((2,)), keras.layers.Dense(64, "relu"), keras.layers.Dense(2)]
-        )
+        hidden = [keras.layers.Dense(64, "relu") for _ in range(2)]
+        model = keras.Sequential([keras.Input((2,)), *hidden, keras.layers.Dense(2)])
         secure = ks.SecureModel(
             model, objective=VirtualAdversarialTraining(epsilon=0.3, alpha=alpha, seed=0)
         )
-        secure.compile(keras.optimizers.Adam(0.02), loss=loss_from_logits())
-        many_x, many_y = np.tile(x[:400], (25, 1)), np.tile(few, 25)
-        secure.fit(many_x, many_y, batch_size=400, epochs=10, shuffle=False, verbose=0)
+        secure.compile(keras.optimizers.Adam(0.005), loss=loss_from_logits())
+        many_x, many_y = np.tile(x[:400], (50, 1)), np.tile(few, 50)
+        secure.fit(many_x, many_y, batch_size=400, epochs=4, shuffle=False, verbose=0)
         answers = np.argmax(model.predict(x[400:], batch_size=600, verbose=0), axis=1)
         accuracy[alpha] = float((answers == y[400:]).mean())
-    assert accuracy[1.0] > accuracy[0.0] + 0.03, accuracy
+    assert accuracy[0.2] > accuracy[0.0] + 0.05, accuracy
+    assert accuracy[0.2] > 0.97
 
 
 def test_refusals():
