@@ -160,7 +160,7 @@ class Square(IterativeAttack):
             moved = kernel(*flat, uniforms, size, problem.epsilon, bounds)
         else:
             uniforms = problem.uniform(index + 1, 5 + channels)
-            norms = np.stack([half_norms(*map(int, size), self.norm) for size in sizes])
+            norms = np.stack([half_norms(int(tall), int(wide), self.norm) for tall, wide in sizes])
             norms = ops.take(ops.convert_to_tensor(norms, x.dtype), halvings, axis=0)
             kernel = backend.fused(exchange_windows)
             moved = kernel(*flat, uniforms, size, norms, problem.epsilon, bounds, self.norm)
