@@ -68,7 +68,7 @@ def convolved(layer, interval, arithmetic):
 
 
 def _linear(interval, product, kernel, bias, terms, layer, arithmetic):
-    """Center and radius of a linear map (Gowal et al. 2018, equation 6), and its rounding."""
+    """Center and radius of a linear map (Gowal et al. 2018, section 3), and its rounding."""
     center, absolute = interval.center, ops.abs(kernel)
     middle = product(center, kernel)
     reach = product(interval.radius, absolute)

@@ -37,7 +37,7 @@ class Consistency(GaussianAugmentation):
     >>> Consistency(stddev=0.5, num_copies=2, weight=10.0).weight
     10.0
 
-    Reference: Jeong & Shin 2020 (arXiv 2006.04062), section 3.2.
+    Reference: Jeong & Shin 2020 (arXiv 2006.04062), section 3.
     """
 
     def __init__(self, stddev, num_copies=2, weight=10.0, entropy_weight=0.5, seed=None):

@@ -46,7 +46,7 @@ class IntervalBoundPropagation(Objective):
     >>> IntervalBoundPropagation(epsilon=0.1).kappa
     0.5
 
-    Reference: Gowal et al. 2018 (arXiv 1810.12715), sections 3 and 4, equation 12.
+    Reference: Gowal et al. 2018 (arXiv 1810.12715), section 3 (loss, elision) and 4 (schedules).
     """
 
     def __init__(self, epsilon, kappa=0.5, bounds=(0.0, 1.0)):

@@ -35,7 +35,7 @@ class MART(Objective):
     6.0
 
     Reference: Wang et al. 2020, "Improving adversarial robustness requires revisiting misclassified
-    examples", ICLR, equations 9 to 11.
+    examples", ICLR, section 3.
     """
 
     def __init__(self, attack, beta=6.0):

@@ -39,7 +39,7 @@ class Mixup(Objective):
     >>> objective.mixes_examples
     True
 
-    Reference: Zhang et al. 2018 (arXiv 1710.09412), equation 1 and figure 1.
+    Reference: Zhang et al. 2018 (arXiv 1710.09412), section 2.
     """
 
     mixes_examples = True

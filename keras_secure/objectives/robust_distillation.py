@@ -60,8 +60,8 @@ class RobustDistillation(Objective):
     >>> round(objective.alpha, 3), objective.temperature
     (0.833, 1.0)
 
-    Reference: ARD: Goldblum et al. 2020 (arXiv 1905.09747), equation 3. RSLAD: Zi et al. 2021
-    (arXiv 2108.07969), equations 5 and 6.
+    Reference: ARD: Goldblum et al. 2020 (arXiv 1905.09747), section 4. RSLAD: Zi et al. 2021
+    (arXiv 2108.07969), section 3.
     """
 
     def __init__(

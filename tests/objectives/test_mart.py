@@ -22,7 +22,7 @@ def softmax(logits):
 
 
 def mart_by_hand(clean, attacked, y, beta):
-    """Equations 9 to 11 of the paper, one example at a time."""
+    """Boosted cross-entropy and weighted KL of the paper, one example at a time."""
     losses = []
     for p, q, label in zip(softmax(clean), softmax(attacked), y, strict=True):
         rival = max(q[k] for k in range(len(q)) if k != label)
