@@ -226,25 +226,26 @@ CASES = {
     ),
     "HopSkipJump": nearest(
         attacks.HopSkipJump(steps=15, seed=0),
-        tolerance=0.05,
+        tolerance=0.1,
         foolbox=("torch", "HopSkipJumpAttack", {"steps": 15}),
         art=("torch", "HopSkipJump", {"norm": 2, "max_iter": 15}),
     ),
     "HopSkipJump linf": nearest(
         attacks.HopSkipJump(norm="linf", steps=15, seed=0),
-        tolerance=0.05,
+        # From one seed to another the median goes from 0.107 to 0.119.
+        tolerance=0.1,
         foolbox=("torch", "HopSkipJumpAttack", {"steps": 15, "constraint": "linf"}),
         art=("torch", "HopSkipJump", {"norm": "inf", "max_iter": 15}),
     ),
     "Spatial": inside(
-        attacks.Spatial(max_rotation=20, max_shift=1, num_rotations=5, num_shifts=3),
+        attacks.Spatial(max_rotation=8, max_shift=0.3, num_rotations=5, num_shifts=3),
         tolerance=0.05,
         foolbox=(
             "torch",
             "SpatialAttack",
             {
-                "max_rotation": 20,
-                "max_translation": 1,
+                "max_rotation": 8,
+                "max_translation": 0.3,
                 "num_rotations": 5,
                 "num_translations": 3,
             },
