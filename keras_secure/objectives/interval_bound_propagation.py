@@ -49,6 +49,8 @@ class IntervalBoundPropagation(Objective):
     Reference: Gowal et al. 2018 (arXiv 1810.12715), section 3 (loss, elision) and 4 (schedules).
     """
 
+    reads_weights = True
+
     def __init__(self, epsilon, kappa=0.5, bounds=(0.0, 1.0)):
         if not is_number(epsilon) or not 0 <= epsilon < float("inf"):
             raise InputError(f"epsilon={epsilon!r} cannot be used: it must be a number >= 0.")

@@ -13,8 +13,8 @@ class Objective:
 
     A step first calls `perturb`, outside the gradient, then the objective itself. Both treat every
     example on its own, so any objective may be trained with differential privacy, but for those
-    that say otherwise in `mixes_examples`. What needs more than one gradient of one batch also
-    writes `descend`, and is refused there.
+    that say otherwise in `mixes_examples` or `reads_weights`. What needs more than one gradient of
+    one batch also writes `descend`, and is refused there.
 
     An objective that holds an `attack` calls it by `attacked`, and one that holds an `epsilon` of
     its own reads it by `scaled`: that is all it takes for `keras_secure.callbacks` to change the
@@ -24,6 +24,8 @@ class Objective:
         attack: Only of objectives that hold one: the `keras_secure.attacks.Attack`.
         epsilon_scale: None, or a variable that a callback set: what the radius is multiplied by.
         mixes_examples: Whether a loss has several examples in it, so that private training refuses.
+        reads_weights: Whether it uses weights beside the layers' own forward pass, where no
+            per-example gradients are formed, so that private training refuses.
         models: Further models that belong to it, such as a teacher, saved with the `SecureModel`.
 
     Example:
@@ -40,6 +42,7 @@ class Objective:
     attack: Any
     epsilon_scale: Any = None
     mixes_examples = False
+    reads_weights = False
     models: Any = ()
     _relief: Any = None
 

@@ -75,9 +75,16 @@ def check_objective(objective, model, loss, x, y, sample_weight=None):
     Raises:
         PrivacyError: if what `perturb` or the objective computes mixes examples.
     """
-    mixing = [type(part).__name__ for part in objective.parts() if part.mixes_examples]
-    if mixing:
-        raise PrivacyError(f"{mixing[0]} puts several examples into one loss, {_REMEDY}")
+    for part in objective.parts():
+        if part.mixes_examples:
+            name = type(part).__name__
+            raise PrivacyError(f"{name} puts several examples into one loss, {_REMEDY}")
+        if part.reads_weights:
+            raise PrivacyError(
+                f"{type(part).__name__} reads weights beside the layers' own forward pass, where "
+                "no per-example gradient is formed, so none would be clipped in full. Train "
+                "without a DPOptimizer, or with AdversarialTraining or TRADES."
+            )
 
     def losses(x, y, sample_weight):
         # Stateless calls start from the same seeds, so random starts and dropout are the same.

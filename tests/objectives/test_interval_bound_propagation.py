@@ -6,7 +6,7 @@ import pytest
 from harness_objectives import loss_from_logits, run_objective_harness, small_model
 
 import keras_secure as ks
-from keras_secure.errors import InputError
+from keras_secure.errors import InputError, PrivacyError
 from keras_secure.objectives import IntervalBoundPropagation, Mixup, PerExampleLoss
 
 
@@ -114,6 +114,16 @@ def test_the_callback_drives_radius_and_share():
     growing = ks.callbacks.EpsilonCurriculum(epochs=2)
     history = secure.fit(x, y, batch_size=3, epochs=3, verbose=0, callbacks=[growing]).history
     assert history["epsilon_scale"][0] < history["epsilon_scale"][-1] == 1.0
+
+
+def test_private_training_is_refused_however_little_the_bounds_count():
+    x, y = batch()
+    objective = IntervalBoundPropagation(0.1, kappa=1.0 - 1e-6)
+    secure = ks.SecureModel(small_model(), objective=objective)
+    optimizer = ks.optimizers.DPSGD(0.1, l2_norm_clip=1.0, noise_multiplier=1.0, seed=0)
+    secure.compile(optimizer, loss=loss_from_logits())
+    with pytest.raises(PrivacyError, match="reads weights beside the layers"):
+        secure.fit(x, y, batch_size=3, verbose=0)
 
 
 def test_refusals():
