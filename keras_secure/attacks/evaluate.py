@@ -257,7 +257,7 @@ def own_radius(attack, attacks, epsilons):
 
 def _nearest(measurements):
     """Norm to (distance of the nearest fooling input of any attack, whether balls were filled)."""
-    nearest = {}
+    nearest: dict[str, tuple[np.ndarray, bool]] = {}
     for measurement in measurements:
         distances, upper = measurement.distances.nearest, measurement.distances.upper_bound
         if measurement.norm in nearest:

@@ -42,7 +42,7 @@ PROBES = (
     probe_convergence,
     probe_black_box,
 )
-"""In this order: the last two build on each other."""
+"""In the order of the report."""
 
 FEWEST = 4
 

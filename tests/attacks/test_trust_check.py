@@ -9,8 +9,9 @@ from harness_trust import EPSILON, HELD_OUT, HONEST, LOSS, MASKED, Digits, aroun
 from keras import layers, ops
 
 from keras_secure.attacks import FGSM, PGD, Expectation, Spatial, trust_check
+from keras_secure.attacks.trust.answers import log_odds, wrong
 from keras_secure.attacks.trust.planted import draw_line
-from keras_secure.attacks.trust.subject import Subject, log_odds, wrong
+from keras_secure.attacks.trust.subject import Subject
 from keras_secure.errors import InputError
 
 

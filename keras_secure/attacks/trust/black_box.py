@@ -16,8 +16,7 @@ def probe_black_box(subject):
 
     Counted are the examples that withstand the attack and the longer gradient search alike.
     """
-    strong = getattr(subject, "strongly_fooled", np.zeros(len(subject), bool))
-    rows = np.flatnonzero(~subject.result.success & ~strong)
+    rows = np.flatnonzero(~subject.result.success & ~subject.strongly_fooled)
     searches = {
         "random_points": _random_points,
         "towards_other_examples": _towards_others,

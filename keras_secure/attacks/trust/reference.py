@@ -28,18 +28,12 @@ def strong_search(subject, rows):
     nearest classes.
     """
     fooled = np.zeros(len(rows), bool)
-    order = np.argsort(subject.clean_logits[rows], axis=1)
-    nearest = [None, None]
-    others = np.where(
-        order == subject.labels[rows][:, None], -1, order
-    )  # the label itself is no rival
-    for place in range(min(2, subject.num_classes - 1)):
-        picked = np.array([[c for c in row if c >= 0][-1 - place] for row in others], int)
-        nearest.append(picked)
-    if subject.num_classes == 2:
-        nearest = nearest[:2]
+    logits = np.where(subject.own(subject.labels[rows]), -np.inf, subject.clean_logits[rows])
+    # The two classes next to the right one, of at least one other.
+    nearest = np.argsort(-logits, axis=1)[:, : min(2, subject.num_classes - 1)]
+    turns: list[np.ndarray | None] = [None, None, *nearest.T]
     generator = subject.generator("strong")
-    for turn, classes in enumerate(nearest):
+    for turn, classes in enumerate(turns):
         left = np.flatnonzero(~fooled)
         if not len(left):
             break

@@ -1,8 +1,6 @@
 """Whether more work finds more: steps, restarts, and the single step that should be beaten."""
 
-import numpy as np
-
-from keras_secure.attacks.trust.reference import one_step, strong_search
+from keras_secure.attacks.trust.reference import one_step
 from keras_secure.attacks.trust.verdict import remark, verdict
 from keras_secure.intervals import proportion_interval
 
@@ -38,8 +36,6 @@ def probe_convergence(subject):
     rows = subject.survivors
     if not len(rows):
         return verdict("convergence", False, "The attack fooled every example.", {"found": 0})
-    subject.strongly_fooled = np.zeros(len(subject), bool)
-    subject.strongly_fooled[rows] = strong_search(subject, rows)
     found = int(subject.strongly_fooled.sum())
     accuracy = len(rows) / len(subject)
     evidence = {

@@ -10,7 +10,11 @@ from keras_secure import backend
 from keras_secure.attacks.arrays import check_arrays
 from keras_secure.attacks.expectation import Expectation
 from keras_secure.attacks.input_gradient import input_gradient_of_sum
-from keras_secure.attacks.settle import distances, settle
+from keras_secure.attacks.settle import settle
+from keras_secure.attacks.trust.answers import log_odds, wrong
+from keras_secure.attacks.trust.points import corners
+from keras_secure.attacks.trust.precision import rounding_of
+from keras_secure.attacks.trust.reference import strong_search
 from keras_secure.logits import classification_logits
 
 BATCH = 64
@@ -118,8 +122,7 @@ class Subject:
     @cached_property
     def rounding(self):
         """What arithmetic may lose, as a share of the largest logit."""
-        found = {layer.compute_dtype for layer in _layers_of(self.model)}
-        return 2.0**-6 if "bfloat16" in found else 2.0**-9 if "float16" in found else 2.0**-19
+        return rounding_of(self.model)
 
     @cached_property
     def noise(self):
@@ -132,8 +135,6 @@ class Subject:
     @cached_property
     def flat(self):
         """Which examples have the same loss all over the ball, so that there is nothing to find."""
-        from keras_secure.attacks.trust.points import corners
-
         rows = np.arange(len(self))
         points = corners(self, rows, 16, self.generator("flat"))
         losses = self.losses(points.reshape(-1, *self.x.shape[1:]), np.repeat(self.labels, 16))
@@ -156,6 +157,14 @@ class Subject:
         """Numbers of the examples that the attack could not fool."""
         return np.flatnonzero(~self.result.success)
 
+    @cached_property
+    def strongly_fooled(self):
+        """Which of the survivors a longer gradient search fools."""
+        fooled = np.zeros(len(self), bool)
+        if len(self.survivors):
+            fooled[self.survivors] = strong_search(self, self.survivors)
+        return fooled
+
     def attacked(self, epsilon, attack=None, rows=slice(None)):
         """Runs the attack, or a variant of it, at another radius."""
         attack = self.attack if attack is None else attack
@@ -173,10 +182,6 @@ class Subject:
     def held(self, x_adv, rows):
         """Returns candidates for the examples `rows`, with ball and box held in float64."""
         return settle(x_adv, self.x[rows], self.epsilon, self.norm, self.bounds)
-
-    def distance(self, x_adv, rows):
-        """Distance of each candidate from the example it belongs to."""
-        return distances(x_adv, self.x[rows], self.norm)
 
     @property
     def full_range(self):
@@ -200,51 +205,6 @@ class Subject:
             return others - ops.max(ops.where(chosen, logits, -float("inf")), axis=1)
 
         return input_gradient_of_sum(loss, x)
-
-
-def log_odds(logits, own):
-    """Log odds of all other classes against one's own, in float64, one for each row.
-
-    Args:
-        logits: Array of shape (rows, num_classes).
-        own: Boolean array like it: the columns that count as not fooled.
-
-    Returns:
-        A float64 array of shape (rows,).
-
-    Example:
-
-    >>> log_odds(np.array([[3.0, 1.0]], "float32"), np.array([[True, False]]))
-    array([-2.])
-    """
-    logits = logits.astype("float64")
-    others = np.where(own, -np.inf, logits)
-    top = others.max(axis=1, keepdims=True)
-    with np.errstate(invalid="ignore"):
-        total = np.log(np.exp(others - top).sum(axis=1)) + top[:, 0]
-        return total - np.where(own, logits, -np.inf).max(axis=1)
-
-
-def wrong(logits, own):
-    """Whether each row is answered by none of its own columns; NaN is no answer.
-
-    Example:
-
-    >>> wrong(np.array([[3.0, 1.0], [0.0, np.nan]]), np.array([[True, False], [True, False]]))
-    array([False,  True])
-    """
-    picked = own[np.arange(len(logits)), logits.argmax(axis=1)]
-    return ~picked | np.isnan(logits).any(axis=1)
-
-
-def _layers_of(model):
-    found, queue = [], [model]
-    while queue:
-        layer = queue.pop()
-        found.append(layer)
-        inner = getattr(layer, "layers", None)
-        queue += list(inner) if isinstance(inner, (list, tuple)) else []
-    return found
 
 
 def _batches(rows):

@@ -8,7 +8,7 @@ def probe_sweep(subject):
     """Runs the attack at radii from a quarter to four times epsilon, each by itself."""
     factors = (0.25, 0.5, 1.0, 2.0, 4.0)
     attack = with_free_step(subject.attack)
-    points = []
+    points: list[tuple[float, float]] = []
     for factor in factors:
         epsilon = min(factor * subject.epsilon, subject.full_range)
         own = factor == 1.0 or not points or epsilon > points[-1][0]
