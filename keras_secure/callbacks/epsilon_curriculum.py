@@ -96,12 +96,12 @@ class EpsilonCurriculum(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         """Puts the variable in place that the step reads."""
-        objective = getattr(self.model, "objective", None)
         if not isinstance(self.model, SecureModel):
             raise InputError(
-                f"EpsilonCurriculum acts on the objective of a SecureModel, and the model is a "
+                "EpsilonCurriculum acts on the objective of a SecureModel, and the model is a "
                 f"{type(self.model).__name__}."
             )
+        objective = self.model.objective
         if not any(hasattr(p, "attack") or hasattr(p, "epsilon") for p in objective.parts()):
             raise InputError(
                 f"{type(objective).__name__} holds no attack whose epsilon could grow. Use "
