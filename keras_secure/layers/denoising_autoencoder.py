@@ -32,7 +32,7 @@ class DenoisingAutoencoder(keras.Model):
             inputs; then `fit(x, x)` is enough. Defaults to 0: fit on `(x_adv, x)` or on noise of
             your own.
         bounds: Pair of floats (low, high) that outputs are clipped to except in training, or None.
-            Defaults to `(0.0, 1.0)`.
+            Clipping passes gradients on. Defaults to `(0.0, 1.0)`.
         seed: `None` (the default), or an int that makes the noise reproducible.
         **kwargs: Keyword arguments of `keras.Model`.
 
@@ -131,9 +131,11 @@ class DenoisingAutoencoder(keras.Model):
         for step in self.steps:
             added = step(added)
         purified = noisy + added
-        # A value cut off has no gradient, and in training it needs one.
         if self.bounds is not None and not training:
-            purified = keras.ops.clip(purified, *self.bounds)
+            # A value cut off would have no gradient, which hides the way through from attacks
+            # without closing it; so it keeps the gradient that it had before.
+            clipped = keras.ops.stop_gradient(keras.ops.clip(purified, *self.bounds))
+            purified = clipped + (purified - keras.ops.stop_gradient(purified))
         return purified
 
     def compute_output_shape(self, input_shape):

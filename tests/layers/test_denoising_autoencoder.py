@@ -61,6 +61,9 @@ def test_gradients_pass_through_to_the_input():
     purifier = DenoisingAutoencoder(hidden=(4,))
     _, gradient = backend.input_gradient(lambda t: keras.ops.sum(purifier(t)), x)
     np.testing.assert_allclose(np.asarray(gradient), 1.0, atol=0.2)
+    # Also where outputs are clipped, or attacks would find nothing to follow.
+    _, gradient = backend.input_gradient(lambda t: keras.ops.sum(purifier(t)), x - 2.0)
+    np.testing.assert_allclose(np.asarray(gradient), 1.0, atol=0.2)
 
 
 @pytest.mark.parametrize(
