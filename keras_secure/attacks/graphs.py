@@ -172,8 +172,7 @@ class SearchGraphs:
             left = ops.logical_and(pending, ops.logical_not(after["found"]))
             # The candidate that fools is the one that was judged.
             moved = left if attack.looks_first else pending
-            mask = ops.reshape(moved, (-1,) + (1,) * (len(before["x_adv"].shape) - 1))
-            after["x_adv"] = ops.where(mask, after["x_adv"], before["x_adv"])
+            after["x_adv"] = backend.fused(_chosen)(moved, after["x_adv"], before["x_adv"])
             after["found"] = ops.logical_or(before["found"], found)
             return (
                 index + 1,
@@ -191,6 +190,10 @@ class SearchGraphs:
             (start, pending, zeros, zeros, tuple(state[name] for name in names)),
         )
         return dict(zip(names, values, strict=True)), taken, evaluated
+
+
+def _chosen(moved, after, before):
+    return ops.where(ops.reshape(moved, (-1,) + (1,) * (len(before.shape) - 1)), after, before)
 
 
 def _padded(arrays, size):

@@ -32,7 +32,8 @@ def checkpoints(steps):
         Croce & Hein 2020, arXiv 2003.01690, section 3.2.
     """
     # In hundredths, which integers hold exactly: 0.22 + 0.19 in floating point rounds up to 42.
-    found, share, width = [], 22, 22
+    found: list[int] = []
+    share = width = 22
     while share <= 100:
         iteration = -(-share * steps // 100)
         if not found or iteration > found[-1]:
