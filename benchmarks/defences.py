@@ -8,7 +8,7 @@ classifier alone, and then meet the defence. `adaptive` inputs are made by PGD a
 classifier together: through the layer's own gradient where it has one, by backward pass
 differentiable approximation where it rounds, and over the average of many passes where it is
 random. Accuracies are the share of examples answered right; those of random models are of the
-average over 20 passes.
+average over 10 passes.
 """
 
 import argparse
@@ -82,6 +82,7 @@ def main():
     parser.add_argument("--points", type=int, default=200)
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--only", nargs="+", help="names of the rows to print")
     options = parser.parse_args()
     keras.utils.set_random_seed(0)
     x, y, x_test, y_test, epsilon = load(options.data)
@@ -123,8 +124,10 @@ def main():
     print(f"{len(x_test)} points, linf epsilon {epsilon}, PGD-{options.steps}")
     print(f"{'defence':22}{'clean':>8}{'unaware':>9}{'adaptive':>10}{'seconds':>9}")
     for name, model, random in rows:
+        if options.only and name not in options.only:
+            continue
         start = time.perf_counter()
-        judged = ks.attacks.Expectation(model, samples=20, from_logits=True) if random else model
+        judged = ks.attacks.Expectation(model, samples=10, from_logits=True) if random else model
         adaptive = perturbed(attack, judged, x_test, y_test, random)
         print(
             f"{name:22}{accuracy(judged, x_test, y_test):8.1%}"

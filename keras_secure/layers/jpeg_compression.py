@@ -42,9 +42,9 @@ class JPEGCompression(keras.layers.Layer):
             Defaults to `(0.0, 1.0)`.
         chroma_subsampling: Whether colour is kept at half the height and width (4:2:0), as most
             encoders do. Defaults to True. Images of one channel have no colour.
-        gradient: `"straight_through"` (the default): all rounding counts as the identity, and all
-            else has its own gradient. `"cubic"`: the rounding of coefficients has the gradient of
-            round(x) + (x - round(x))^3. Values are the same with both.
+        gradient: `"straight_through"` (the default): rounding and clipping to bytes count as the
+            identity, and all else has its own gradient. `"cubic"`: the rounding of coefficients has
+            the gradient of round(x) + (x - round(x))^3. Values are the same with both.
         **kwargs: Keyword arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -183,7 +183,10 @@ def _cosines():
 
 
 def _byte(values):
-    return rounded(keras.ops.clip(values, 0.0, 255.0), "straight_through")
+    """Clips and rounds to bytes. Values cut off keep their gradient, for attacks to follow."""
+    ops = keras.ops
+    whole = ops.stop_gradient(ops.round(ops.clip(values, 0.0, 255.0)))
+    return whole + (values - ops.stop_gradient(values))
 
 
 def _extended(planes, rows, columns):
