@@ -112,10 +112,10 @@ def one_run(data, rate, seed, fit, cleanse):
         found["cleanse_found"] = backdoor.flagged_classes == (target,)
         unlearned = keras.models.clone_model(model)
         unlearned.set_weights(model.get_weights())
-        unlearned.compile(keras.optimizers.Adam(1e-3), loss=model.loss)
+        unlearned.compile(keras.optimizers.Adam(3e-3), loss=model.loss)
         rows = np.random.default_rng(seed).permutation(len(x))[: len(x) // 10]
         repair = ks.repair.unlearn_trigger(
-            unlearned, x_clean[rows], y_clean[rows], backdoor, **measured, **{**fit, "epochs": 3}
+            unlearned, x_clean[rows], y_clean[rows], backdoor, **measured, **{**fit, "epochs": 5}
         )
         found["unlearned_attack"] = repair.attack_after.value
         found["unlearned_cost"] = repair.clean_cost
