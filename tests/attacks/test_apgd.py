@@ -18,7 +18,10 @@ from keras_secure.errors import InputError
 STEPS = 100
 
 
-@pytest.mark.parametrize(("norm", "epsilon"), [("linf", 0.1), ("l2", 0.5), ("l1", 2.0)])
+@pytest.mark.parametrize(
+    ("norm", "epsilon"),
+    [("linf", 0.1), pytest.param("l2", 0.5, marks=pytest.mark.slow), ("l1", 2.0)],
+)
 def test_harness(norm, epsilon):
     arguments = {"epsilon": epsilon, "norm": norm, "steps": 10, "seed": 0}
     run_attack_harness(APGD, arguments, fixed_start={"random_start": False})
