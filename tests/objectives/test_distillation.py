@@ -37,13 +37,11 @@ OBJECTIVES = {
     "defensive teacher": lambda: DefensiveDistillation(temperature=5.0),
     "defensive student": lambda: DefensiveDistillation(teacher(), temperature=5.0),
 }
-FAST = ("rslad", "defensive student")
 
 
 @pytest.mark.parametrize(
     ("name", "thorough"),
-    [(name, False) for name in FAST]
-    + [pytest.param(name, True, marks=pytest.mark.slow) for name in OBJECTIVES],
+    [("rslad", False), *(pytest.param(n, True, marks=pytest.mark.slow) for n in OBJECTIVES)],
 )
 def test_behaviour(name, thorough):
     if name == "keras" and not hasattr(keras, "distillation"):

@@ -14,8 +14,10 @@ OBJECTIVES = {
 }
 
 
-@pytest.mark.parametrize("thorough", [False, pytest.param(True, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize(
+    ("name", "thorough"),
+    [("consistency", False), *(pytest.param(n, True, marks=pytest.mark.slow) for n in OBJECTIVES)],
+)
 def test_behaviour(name, thorough):
     run_objective_harness(OBJECTIVES[name], thorough=thorough)
 
