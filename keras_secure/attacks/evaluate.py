@@ -12,6 +12,7 @@ from keras_secure.attacks.certified import certify
 from keras_secure.attacks.cross_entropy import cross_entropy
 from keras_secure.attacks.estimates import Accuracy, Distances, MeanLoss
 from keras_secure.attacks.labels import labelled_output
+from keras_secure.attacks.pgd import PGD
 from keras_secure.attacks.report import NOTES, UNCHECKED, RobustnessReport
 from keras_secure.attacks.sweep import Sweep
 from keras_secure.attacks.trust_check import trust_check as check_trust
@@ -55,7 +56,8 @@ def evaluate(
         certifier: Object with `certify(x)`, such as those of `keras_secure.certification`, or a
             certificate that it has given for `x`. None for no certified accuracy.
         trust_check: Whether to check by `keras_secure.attacks.trust_check` if the figure of the
-            strongest attack can be believed; or a dictionary of its arguments.
+            strongest attack can be believed; or a dictionary of its arguments. PGD stands in for an
+            attack that is made of several.
         batch_size: Examples per step.
         confidence: Coverage of the intervals, between 0 and 1: Clopper-Pearson's for shares,
             Student's for losses, order statistics for distances.
@@ -128,6 +130,14 @@ def evaluate(
         if strongest is None:
             notes.append("The trust check needs an attack bounded by a norm and a radius.")
         else:
+            if not hasattr(strongest, "steps"):
+                notes.append(
+                    f"{type(strongest).__name__} is made of several attacks and too dear to run on "
+                    "every probe; PGD stood in for it in the trust check."
+                )
+                strongest = PGD(
+                    radius, norm=strongest.norm, steps=40, bounds=strongest.bounds, seed=0
+                )
             arguments = trust_check if isinstance(trust_check, dict) else {}
             labelled = labels if output is None else {output: labels}
             trust = check_trust(

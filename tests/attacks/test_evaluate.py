@@ -11,6 +11,7 @@ from keras_secure.attacks import (
     FGM,
     FGSM,
     PGD,
+    Attack,
     DeepFool,
     Spatial,
     evaluate,
@@ -402,3 +403,23 @@ def test_the_figure_is_checked_on_request():
     )
     assert not report.trust.trusted
     assert any("cannot be believed: trust.gradients" in note for note in report.notes)
+
+
+def test_a_composite_attack_is_evaluated_like_any_other():
+    class Composite(Attack):
+        """Leaves the search to another attack."""
+
+        def seek(self, search, rows, restart):
+            return search.of(PGD(self.epsilon, steps=5, seed=0)).iterate(rows, restart)
+
+    x, y = threshold_data()
+    x, y = np.repeat(x, 2, axis=0), np.repeat(y, 2)
+    chosen = {"probes": ["bounds", "gradients"]}
+    report = evaluate(
+        threshold_model(), x, y, Composite(0.1), epsilons=[0.06], trust_check=chosen, verbose=0
+    )
+    assert report.attacks[0].name == "composite_linf"
+    assert report.worst_case.value == np.mean(margins_of(x, y) > 0.1)
+    assert report.trust.attack["class"] == "PGD"
+    assert report.trust.epsilon == 0.1
+    assert any("stood in" in note for note in report.notes)
