@@ -89,6 +89,21 @@ def test_passes_are_traced_once():
     assert model.calls <= 4
 
 
+def test_no_pass_is_kept_for_the_way_back():
+    expected = Expectation(noisy_model(), 50)
+    x = np.zeros((5, 4), "float32")
+    expected(x)
+    step = backend.compiled(
+        lambda x: backend.input_gradient(lambda x: ops.sum(expected(x)), x)[1], jit_compile=False
+    )
+    graph = step.get_concrete_function(x).graph.as_graph_def()
+    kinds = {node.op for node in graph.node}
+    kinds |= {node.op for function in graph.library.function for node in function.node_def}
+    assert any("While" in kind for kind in kinds)
+    # Lists are how a loop keeps what each turn made.
+    assert not [kind for kind in kinds if "TensorList" in kind]
+
+
 def test_saturated_passes_keep_their_gradient():
     model = noisy_model()
     model.layers[-1].set_weights([300 * weight for weight in model.layers[-1].get_weights()])
