@@ -156,6 +156,7 @@ def main():
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--points", type=int, help="test images to attack (default: all)")
+    parser.add_argument("--save", type=Path, help="folder for the models, one for each seed")
     options = parser.parse_args()
     mnist = options.dataset == "mnist"
     options.epochs = options.epochs or (10 if mnist else 40)
@@ -168,6 +169,9 @@ def main():
     rows = []
     for seed in range(options.first_seed, options.first_seed + options.seeds):
         model, guard, ratios = train(seed, (x, y), options)
+        if options.save:
+            options.save.mkdir(parents=True, exist_ok=True)
+            model.save(options.save / f"seed-{seed}.keras")
         clean = np.mean(model.predict(x_test, batch_size=1000, verbose=0).argmax(1) == y_test)
         pgd = ks.attacks.PGD(options.epsilon, steps=50, restarts=10, seed=0)
         result = pgd.run(

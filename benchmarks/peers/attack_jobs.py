@@ -4,11 +4,12 @@ A job is one line on standard input:
 
     {"library": "foolbox", "attack": "LinfPGD", "parameters": {"steps": 40}, "epsilon": 0.3,
      "norm": "linf", "model": "model.npz", "data": "data.npz", "batch_size": 128, "repeats": 1,
-     "seed": 0, "save": "x_adv.npz"}
+     "seed": 0, "warm_up": true, "save": "x_adv.npz"}
 
 `attack` and `parameters` are the library's own names; `epsilon` is null for attacks that look for
 the smallest distance. `model` was written by `attack_models.exported`, `data` holds `x` (channels
-last) and `y`. With `save` the inputs that were found are written, too. The result is
+last) and `y`. With `warm_up` the attack runs once before it is timed; with `save` the inputs that
+were found are written, too. The result is
 
     {"accuracy": 0.12, "success": [...], "distances": [...], "seconds": [...]}
 
@@ -58,6 +59,8 @@ def run(job, prepare):
         random.seed(job.get("seed", 0) + repeat)
         np.random.seed(job.get("seed", 0) + repeat)
         attack, answers = prepare({**job, "seed": job.get("seed", 0) + repeat}, x, y)
+        if job.get("warm_up"):
+            attack()
         start = time.perf_counter()
         x_adv = attack()
         seconds.append(time.perf_counter() - start)

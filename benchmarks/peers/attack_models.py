@@ -51,13 +51,14 @@ def rebuilt_torch(torch, path):
     description, weights = read(path)
     weights = [torch.from_numpy(weight) for weight in weights]
     nn, shape, layers = torch.nn, description["input_shape"], []
-    channels = shape[-1]
+    channels, height = shape[-1], shape[0]
     for kind, config in description["layers"]:
         if kind == "Flatten":
             layers.append(_FlattenAsKeras(torch))
             continue
         if kind == "MaxPooling2D":
             layers.append(nn.MaxPool2d(tuple(config["pool_size"])))
+            height //= config["pool_size"][0]
             continue
         kernel, bias = weights[:2]
         weights = weights[2:]
@@ -66,9 +67,9 @@ def rebuilt_torch(torch, path):
             layer.weight.data = kernel.T.contiguous()
         else:
             size, strides = tuple(config["kernel_size"]), tuple(config["strides"])
-            if config["padding"] == "same" and strides != (1, 1):
-                raise ValueError("padding 'same' with strides is not alike in both libraries")
-            layer = nn.Conv2d(channels, config["filters"], size, strides, config["padding"])
+            padding = _padding(config["padding"], height, size[0], strides[0])
+            layer = nn.Conv2d(channels, config["filters"], size, strides, padding)
+            height = (height + 2 * padding - size[0]) // strides[0] + 1
             layer.weight.data = kernel.permute(3, 2, 0, 1).contiguous()
             channels = config["filters"]
         layer.bias.data = bias
@@ -76,6 +77,16 @@ def rebuilt_torch(torch, path):
         if config["activation"] != "linear":
             layers.append({"relu": nn.ReLU, "tanh": nn.Tanh}[config["activation"]]())
     return nn.Sequential(*layers).eval()
+
+
+def _padding(name, height, size, stride):
+    """Rows of zeros on either side; Keras may put one more behind, which PyTorch cannot."""
+    if name == "valid":
+        return 0
+    total = max((-(-height // stride) - 1) * stride + size - height, 0)
+    if total % 2:
+        raise ValueError("padding 'same' is not alike on both sides, as PyTorch needs it")
+    return total // 2
 
 
 def _FlattenAsKeras(torch):
