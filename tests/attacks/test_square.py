@@ -45,9 +45,9 @@ def answers(model, x):
         ((8, 12, 3), "linf"),
         ((20,), "linf"),
         ((30, 2), "linf"),
-        ((8, 12, 3), "l2"),
+        pytest.param((8, 12, 3), "l2", marks=pytest.mark.slow),
         ((30, 2), "l2"),
-        ((20,), "l1"),
+        pytest.param((20,), "l1", marks=pytest.mark.slow),
         ((12, 8, 1), "l1"),
     ],
 )
@@ -64,7 +64,7 @@ def test_inputs_of_any_shape_are_fooled_inside_ball_and_box(shape, norm):
     assert (result.queries <= 1 + 150 + 1).all()
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+@pytest.mark.parametrize("norm", ["linf", pytest.param("l2", marks=pytest.mark.slow), "l1"])
 def test_batches_change_nothing_and_seeds_repeat(norm):
     model, x, y = classifier((6, 5, 2))
     attack = Square(EPSILON[norm] / 3, norm=norm, queries=40, restarts=2, seed=3)
