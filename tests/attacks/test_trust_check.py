@@ -5,9 +5,20 @@ import json
 import keras
 import numpy as np
 import pytest
-from harness_trust import EPSILON, HELD_OUT, HONEST, LOSS, MASKED, Digits, around, labels_for
+from harness_trust import (
+    EPSILON,
+    HELD_OUT,
+    HONEST,
+    LOSS,
+    MASKED,
+    Around,
+    Digits,
+    around,
+    labels_for,
+)
 from keras import layers, ops
 
+import keras_secure as ks
 from keras_secure.attacks import FGSM, PGD, Expectation, Spatial, trust_check
 from keras_secure.attacks.trust.answers import log_odds, wrong
 from keras_secure.attacks.trust.planted import draw_line
@@ -245,6 +256,51 @@ def test_other_norms(zoo, attack):
         assert failed(checked(name, zoo, attack)) == set()
     for name in ("quantizer", "winners_take_all", "stopped_gradient"):
         assert failed(checked(name, zoo, attack))
+
+
+@pytest.mark.slow
+def test_robust_mnist_is_trusted_and_masked_mnist_is_not(real_data):
+    """A very robust model thresholds its pixels, which looks much like a mask and is none."""
+    with np.load(real_data / "mnist.npz") as data:
+        x = data["x_train"][:30000, ..., None].astype("float32") / 255
+        y = data["y_train"][:30000]
+        x_test = data["x_test"][:1000, ..., None].astype("float32") / 255
+        y_test = data["y_test"][:1000]
+    same = {"strides": 2, "activation": "relu", "padding": "same"}
+    model = keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            layers.Conv2D(16, 4, **same),
+            layers.Conv2D(32, 4, **same),
+            layers.Flatten(),
+            layers.Dense(100, activation="relu"),
+            layers.Dense(10),
+        ]
+    )
+    loss = LOSS(from_logits=True)
+    model.compile(keras.optimizers.Adam(2e-3), loss)
+    model.fit(x, y, batch_size=128, epochs=1, verbose=0)
+    attack = PGD(0.1, steps=20, seed=0)
+    assert failed(trust_check(model, x_test, y_test, attack)) == set()
+    for before in (
+        lambda x: ops.round(x * 8) / 8,
+        lambda x: ops.cast(x > 0.5, "float32"),
+        lambda x: x + keras.random.normal(ops.shape(x), stddev=0.05),
+    ):
+        masked = Around(model, before)
+        masked(x[:1])
+        masked.compile("adam", loss)
+        assert failed(trust_check(masked, x_test, y_test, attack))
+
+    for epsilon, epochs in ((0.1, 1), (0.2, 1), (0.3, 4)):
+        trained_on = ks.attacks.PGD(epsilon, steps=3, step_size=epsilon / 2)
+        secure = ks.SecureModel(model, objective=ks.objectives.AdversarialTraining(trained_on))
+        secure.compile(keras.optimizers.Adam(2e-3), loss)
+        secure.fit(x, y, batch_size=128, epochs=epochs, verbose=0)
+    for attack in (PGD(0.3, steps=40, step_size=0.01, seed=0), PGD(0.3, steps=20, seed=0)):
+        report = trust_check(model, x_test, y_test, attack)
+        assert failed(report) == set()
+        assert finding(report, "convergence").evidence["accuracy_by_more_work"] > 0.5
 
 
 def test_the_zoo_is_large_enough():
