@@ -98,6 +98,8 @@ def main():
     purifier.compile(keras.optimizers.Adam(2e-3), loss="mse")
     purifier.fit(x, x, batch_size=128, epochs=options.epochs, verbose=0)
     robust = classifier(shape)
+    # From the plain weights: from scratch, so small a network may never leave a constant answer.
+    robust.set_weights(plain.get_weights())
     training = ks.attacks.PGD(epsilon, steps=7)
     secure = ks.SecureModel(robust, objective=ks.objectives.AdversarialTraining(training))
     fit(secure, x, y, 2 * options.epochs)
