@@ -116,7 +116,10 @@ def digit_classifier():
 
 @pytest.mark.parametrize(
     ("norm", "radii"),
-    [("linf", np.geomspace(0.02, 0.5, 11)), ("l2", np.geomspace(0.1, 3.0, 11))],
+    [
+        ("linf", np.geomspace(0.02, 0.5, 11)),
+        pytest.param("l2", np.geomspace(0.1, 3.0, 11), marks=pytest.mark.slow),
+    ],
 )
 def test_no_gradient_ascent_finds_anything_much_nearer(digit_classifier, norm, radii):
     model, x, y = digit_classifier
@@ -136,7 +139,7 @@ def test_no_gradient_ascent_finds_anything_much_nearer(digit_classifier, norm, r
         assert result.distance.mean() < nearest.mean()
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+@pytest.mark.parametrize("norm", ["linf", pytest.param("l2", marks=pytest.mark.slow), "l1"])
 def test_the_last_steps_close_in_on_the_boundary(digit_classifier, norm):
     model, x, y = digit_classifier
     result = FAB(norm=norm, steps=40, num_targets=1).run(model, x, y, batch_size=32, verbose=0)
@@ -254,7 +257,7 @@ class Broken(keras.Model):
         return ops.stack([total, 1.0 - total, 0.2 * total], axis=1)
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+@pytest.mark.parametrize("norm", ["linf", pytest.param("l2", marks=pytest.mark.slow), "l1"])
 @pytest.mark.parametrize(
     ("breaks", "num_targets"), [(zero_gradient, 2), (undefined_gradient, None)]
 )
