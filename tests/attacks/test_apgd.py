@@ -20,7 +20,11 @@ STEPS = 100
 
 @pytest.mark.parametrize(
     ("norm", "epsilon"),
-    [("linf", 0.1), pytest.param("l2", 0.5, marks=pytest.mark.slow), ("l1", 2.0)],
+    [
+        ("linf", 0.1),
+        pytest.param("l2", 0.5, marks=pytest.mark.slow),
+        pytest.param("l1", 2.0, marks=pytest.mark.slow),
+    ],
 )
 def test_harness(norm, epsilon):
     arguments = {"epsilon": epsilon, "norm": norm, "steps": 10, "seed": 0}
