@@ -53,7 +53,8 @@ class CatastrophicOverfittingGuard(keras.callbacks.Callback):
             0.5; sound single-step training was seen to reach 0.3 where the ball is large.
         judge: The attack that tells the truth; None for 10 steps of `PGD` with the norm, radius and
             bounds of the objective's attack.
-        relief: The attack to train on after a collapse; None for 4 such steps of `PGD`.
+        relief: The attack to train on after a collapse; None for 4 such steps of `PGD`. On MNIST
+            at radius 0.3 training on 2 steps collapsed as well, on 4 it did not.
         relief_batches: Batches to train on it, at least 1. Defaults to 500.
         batch_size: Examples per step of a look.
         from_logits: See `keras_secure.attacks.classification_logits`.
