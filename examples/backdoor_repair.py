@@ -112,10 +112,14 @@ def one_run(data, rate, seed, fit, cleanse):
         found["cleanse_found"] = backdoor.flagged_classes == (target,)
         unlearned = keras.models.clone_model(model)
         unlearned.set_weights(model.get_weights())
-        unlearned.compile(keras.optimizers.Adam(3e-3), loss=model.loss)
         rows = np.random.default_rng(seed).permutation(len(x))[: len(x) // 10]
+        unlearning = {**fit, "epochs": 5}
+        # A high rate to leave the short cut, falling to zero to settle again.
+        steps = unlearning["epochs"] * -(-len(rows) // fit["batch_size"])
+        rate_of_step = keras.optimizers.schedules.CosineDecay(3e-3, steps)
+        unlearned.compile(keras.optimizers.Adam(rate_of_step), loss=model.loss)
         repair = ks.repair.unlearn_trigger(
-            unlearned, x_clean[rows], y_clean[rows], backdoor, **measured, **{**fit, "epochs": 5}
+            unlearned, x_clean[rows], y_clean[rows], backdoor, **measured, **unlearning
         )
         found["unlearned_attack"] = repair.attack_after.value
         found["unlearned_cost"] = repair.clean_cost
