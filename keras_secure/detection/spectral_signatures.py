@@ -98,7 +98,7 @@ class SpectralSignatures(PoisonDetector):
         self.method = method
         self.directions = directions
         if not is_number(min_separation) or min_separation < 0:
-            raise InputError(f"min_separation={min_separation!r} cannot be used: give a number >= 0.")
+            raise InputError(f"min_separation={min_separation!r} cannot be used: it must be >= 0.")
         self.class_false_positive_rate = float(class_false_positive_rate)
         self.min_separation = float(min_separation)
 
