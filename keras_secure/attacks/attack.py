@@ -98,7 +98,8 @@ class Attack:
 
         Args:
             model: Classifier, called with `training=False`. With `abstains = True` on it, its last
-                column is an abstention, which is not being fooled.
+                column is an abstention, which is not being fooled; with `randomized = True`, all
+                steps are taken, since what fools one draw may not fool the next.
             x: Floating point array of shape (num_examples, ...), inside `bounds`.
             y: Class indices or one-hot rows: the true classes, or the targets if `targeted`. For a
                 model with several outputs, a dictionary from the name of the output that is

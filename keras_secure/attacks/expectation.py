@@ -76,6 +76,8 @@ class Expectation(keras.Model):
         self.samples = int(samples)
         self.transform = transform
         self.abstains = bool(getattr(model, "abstains", False))
+        # Says to a search that fooling one draw is no reason to stop.
+        self.randomized = True
         self._training = training
         self._from_logits = from_logits
         self._output = output

@@ -67,6 +67,8 @@ class SearchGraphs:
             "searching": True,
         }
         self.batch_size = batch_size
+        # Whoever fools one draw of a randomized model by chance may not fool the next.
+        self._takes_all_steps = bool(getattr(model, "randomized", False))
         # A compiled model has settled whether XLA pays on this device.
         jit_compile = bool(model.jit_compile)
         # TensorFlow counts traces by code object and would take the next model for a retrace; a
@@ -168,6 +170,8 @@ class SearchGraphs:
         def step(index, pending, taken, evaluated, values):
             before = dict(zip(names, values, strict=True))
             after = attack.step(problem, dict(before), index)
+            if self._takes_all_steps:
+                after["found"] = ops.zeros_like(pending)
             found = ops.logical_and(pending, after["found"])
             left = ops.logical_and(pending, ops.logical_not(after["found"]))
             # The candidate that fools is the one that was judged.

@@ -7,7 +7,7 @@ from harness_attacks import CountingModel
 from keras import ops
 
 from keras_secure import backend
-from keras_secure.attacks import APGD, Expectation
+from keras_secure.attacks import APGD, PGD, Expectation
 from keras_secure.errors import InputError
 
 SAMPLES = 6
@@ -225,3 +225,29 @@ def test_what_cannot_be_used_is_refused(arguments, words):
         Expectation(noisy_model(), **arguments)
     with pytest.raises(InputError, match=r"keras\.Model"):
         Expectation(lambda x: x)
+
+
+class Flickering(keras.Model):
+    """Class 1 where the input and a draw together exceed a half: single draws are no answer."""
+
+    def __init__(self):
+        super().__init__()
+        self.draws = keras.random.SeedGenerator(1)
+
+    def call(self, x, training=False):
+        noise = keras.random.normal(ops.shape(x), stddev=0.2, seed=self.draws)
+        return 20.0 * ops.concatenate([0.0 * x, x + noise - 0.5], axis=1)
+
+
+def test_a_draw_that_was_fooled_by_chance_does_not_end_the_search():
+    x = np.full((40, 1), 0.35, "float32")
+    # Two draws are noisy: many iterates look fooled at once, few of them are.
+    patient, hasty = (Expectation(Flickering(), samples=2, from_logits=True) for _ in range(2))
+    hasty.randomized = False
+    attack = PGD(0.3, steps=40, step_size=0.01, random_start=False, seed=0)
+    all_steps, first_chance = (
+        attack.run(model, x, np.zeros(40, int), verbose=0) for model in (patient, hasty)
+    )
+    walked = all_steps.first_success_step != 0
+    np.testing.assert_allclose(all_steps.x_adv[walked & all_steps.success], 0.65, atol=1e-5)
+    assert all_steps.success_rate > first_chance.success_rate + 0.2
