@@ -71,6 +71,10 @@ def room(name):
     return importlib.import_module(f"keras_secure.{name}")
 
 
+# A view of a model for an evaluation, which is never saved.
+NEVER_SAVED = {"attacks.Expectation"}
+
+
 def public_names():
     return [f"{name}.{public}" for name in ROOMS for public in room(name).__all__]
 
@@ -189,7 +193,8 @@ def test_what_keras_must_load_is_a_component():
         if inspect.isclass(find(dotted)) and issubclass(find(dotted), bases)
     }
     assert len(found) >= 11
-    assert found <= set(registration.COMPONENTS)
+    assert found - NEVER_SAVED <= set(registration.COMPONENTS)
+    assert not NEVER_SAVED & set(registration.COMPONENTS)
 
 
 def test_errors_are_public_documented_and_of_one_family():
