@@ -9,7 +9,7 @@ FOLDER (or the environment variable KERAS_SECURE_DATA) holds `mnist.npz`. Networ
 0.3, step 0.375), Adam with a learning rate that rises to 0.005 and falls to 0 again, 10 epochs of
 batches of 100: the paper's settings. On MNIST such training collapses in many runs: PGD then fools
 the model on nearly everything while FGSM does not. What prevents it here is `EpsilonCurriculum`:
-epsilon rises from 0 during the first `--curriculum` epochs. `CatastrophicOverfittingGuard` looks for
+epsilon rises from 0 in the first `--curriculum` epochs. `CatastrophicOverfittingGuard` looks for
 a collapse all the same, on held-out training images; it would go back, and train on a few steps of
 PGD for a while. `--curriculum 0` shows it at work.
 
