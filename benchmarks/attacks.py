@@ -215,11 +215,11 @@ class UnitCosts:
 def price_table(model, x, y, epsilon, rounds, batch_size=128):
     full = ks.attacks.AutoAttack(epsilon, seed=0)
     result = full.run(model, x, y, batch_size=batch_size, from_logits=True, verbose=0)
-    x, y = x[~result.success], y[~result.success]
-    print(
-        f"\nAutoAttack against its own price, for each of the {len(x)} points (of "
-        f"{len(result.success)}) that withstand it"
-    )
+    left = np.flatnonzero(~result.success)
+    # Full batches, so that the units, too, are of what is computed.
+    left = left[: max(len(left) // batch_size, 1) * batch_size]
+    x, y = x[left], y[left]
+    print(f"\nAutoAttack against its own price, for each of {len(x)} points that withstand it")
     shared = {"epsilon": epsilon, "seed": 0}
     members = {
         "apgd-ce": ks.attacks.APGD(**shared),

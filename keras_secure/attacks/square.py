@@ -65,7 +65,7 @@ class Square(IterativeAttack):
         arXiv 2103.01208, section 5.
     """
 
-    stage = 100
+    stage = 250
     looks_first = False
 
     def __init__(
