@@ -3,10 +3,12 @@
 from keras import ops
 
 from keras_secure import backend
-from keras_secure.arguments import is_integer, is_number
+from keras_secure.arguments import is_number
 from keras_secure.attacks import sparse_schedule, step_schedule
+from keras_secure.attacks.arguments import check_counts, check_flags
 from keras_secure.attacks.directions import uniform_in_ball
 from keras_secure.attacks.iterative_attack import IterativeAttack
+from keras_secure.attacks.labels import likeliest_wrong_classes
 from keras_secure.attacks.log_odds import log_odds_against
 from keras_secure.attacks.losses import (
     logit_ratio,
@@ -89,11 +91,9 @@ class APGD(IterativeAttack):
         super().__init__(epsilon, norm=norm, bounds=bounds, targeted=targeted, seed=seed)
         if loss not in ("ce", "dlr"):
             raise InputError(f"loss={loss!r} is not known: use 'ce' or 'dlr'.")
-        for name, value in (("steps", steps), ("restarts", restarts), ("num_targets", num_targets)):
-            if value is None and name == "num_targets":
-                continue
-            if not is_integer(value) or value < 1:
-                raise InputError(f"{name}={value!r} cannot be used: it must be an integer >= 1.")
+        check_counts(steps=steps, restarts=restarts)
+        if num_targets is not None:
+            check_counts(num_targets=num_targets)
         if num_targets is not None and targeted:
             raise InputError(
                 "targeted=True says that the labels are the classes to reach, num_targets that the "
@@ -101,10 +101,7 @@ class APGD(IterativeAttack):
             )
         if not is_number(rho) or not 0 <= rho <= 1:
             raise InputError(f"rho={rho!r} cannot be used: it must be in [0, 1].")
-        if not isinstance(random_start, bool):
-            raise InputError(
-                f"random_start={random_start!r} cannot be used: it must be True or False."
-            )
+        check_flags(random_start=random_start)
         if restarts > 1 and not random_start:
             raise InputError(
                 f"restarts={restarts} with random_start=False would repeat one search: set "
@@ -224,8 +221,6 @@ class APGD(IterativeAttack):
 
     def _targets(self, problem):
         logits = problem.logits(problem.x)
-        labelled = ops.one_hot(problem.labels, logits.shape[1], dtype="bool")
-        wrong = ops.where(labelled, -float("inf"), logits)
         count = min(self.num_targets, logits.shape[1] - 1)
-        ranked = ops.top_k(wrong, count)[1]
-        return ops.cast(ops.take(ranked, problem.restart % count, axis=1), "int32")
+        ranked = likeliest_wrong_classes(logits, problem.labels, count)
+        return ops.take(ranked, problem.restart % count, axis=1)

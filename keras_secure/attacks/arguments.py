@@ -24,6 +24,24 @@ def check_counts(**counts):
             raise InputError(f"{name}={value!r} cannot be used: it must be an integer >= 1.")
 
 
+def check_flags(**flags):
+    """Refuses what is neither True nor False.
+
+    Args:
+        **flags: Arguments by name.
+
+    Raises:
+        InputError: If one cannot be used.
+
+    Example:
+
+    >>> check_flags(random_start=True)
+    """
+    for name, value in flags.items():
+        if not isinstance(value, bool):
+            raise InputError(f"{name}={value!r} cannot be used: it must be True or False.")
+
+
 def check_sizes(*, above_zero=True, **sizes):
     """Refuses what is no finite number above zero (or at least zero).
 

@@ -5,6 +5,7 @@ import math
 import keras
 
 from keras_secure.arguments import is_integer, is_number
+from keras_secure.attacks.arguments import check_flags
 from keras_secure.attacks.journal import Journal
 from keras_secure.attacks.projections import PROJECTIONS
 from keras_secure.attacks.search import search
@@ -61,8 +62,7 @@ class Attack:
                 f"bounds={bounds!r} cannot be used: give the smallest and the largest value of an "
                 "input as two finite numbers, for example bounds=(0.0, 1.0)."
             )
-        if not isinstance(targeted, bool):
-            raise InputError(f"targeted={targeted!r} cannot be used: it must be True or False.")
+        check_flags(targeted=targeted)
         if seed is not None and (not is_integer(seed) or seed < 0):
             raise InputError(f"seed={seed!r} cannot be used: give an integer >= 0, or None.")
         self.epsilon = None if unlimited else float(epsilon)

@@ -4,12 +4,11 @@ import math
 
 from keras import ops
 
-from keras_secure.attacks.arguments import check_counts, check_sizes
+from keras_secure.attacks.arguments import check_counts, check_flags, check_sizes
 from keras_secure.attacks.constant_search import first_trial, next_iteration
-from keras_secure.attacks.losses import margin
+from keras_secure.attacks.losses import margin_hinge
 from keras_secure.attacks.minimal_distance_attack import MinimalDistanceAttack
 from keras_secure.attacks.rows import by_row
-from keras_secure.errors import InputError
 from keras_secure.registration import component
 
 
@@ -68,10 +67,7 @@ class CarliniWagnerL2(MinimalDistanceAttack):
         check_sizes(confidence=confidence, above_zero=False)
         check_counts(binary_search_steps=binary_search_steps, max_iterations=max_iterations)
         check_sizes(learning_rate=learning_rate, initial_const=initial_const)
-        if not isinstance(abort_early, bool):
-            raise InputError(
-                f"abort_early={abort_early!r} cannot be used: it must be True or False."
-            )
+        check_flags(abort_early=abort_early)
         self.confidence = float(confidence)
         self.binary_search_steps = int(binary_search_steps)
         self.max_iterations = int(max_iterations)
@@ -98,9 +94,7 @@ class CarliniWagnerL2(MinimalDistanceAttack):
         x_adv = self.bounds[0] + width * (tanh + 1.0) / 2.0
         x_adv = ops.clip(x_adv, *self.bounds)
 
-        def hinge(logits, labels):
-            lead = margin(logits, labels)
-            return ops.maximum((lead if self.targeted else -lead) + self.confidence, 0.0)
+        hinge = margin_hinge(self.confidence, self.targeted)
 
         losses, logits, gradient = problem.gradient(x_adv, hinge)
         # At confidence zero a tie is decided by the model's answer.

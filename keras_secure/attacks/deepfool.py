@@ -5,6 +5,7 @@ import math
 from keras import ops
 
 from keras_secure.attacks.arguments import check_counts, check_sizes
+from keras_secure.attacks.labels import likeliest_wrong_classes
 from keras_secure.attacks.minimal_distance_attack import MinimalDistanceAttack
 from keras_secure.attacks.rows import by_row, lengths
 from keras_secure.errors import InputError
@@ -76,14 +77,12 @@ class DeepFool(MinimalDistanceAttack):
         logits = problem.logits(problem.x)
         classes = logits.shape[1]
         others = min(self.num_candidates or classes, classes) - 1
-        labelled = ops.one_hot(problem.labels, classes, dtype="bool")
-        _, candidates = ops.top_k(ops.where(labelled, -float("inf"), logits), others)
         batch = ops.shape(problem.x)[0]
         return {
             "x_adv": problem.x,
             "found": problem.fooled(logits),
             "moved": ops.zeros_like(problem.x),
-            "candidates": ops.cast(candidates, "int32"),
+            "candidates": likeliest_wrong_classes(logits, problem.labels, others),
             "evaluations": ops.ones((batch,), "int32"),
         }
 

@@ -2,9 +2,9 @@
 
 from keras import ops
 
-from keras_secure.attacks.arguments import check_counts, check_sizes
+from keras_secure.attacks.arguments import check_counts, check_flags, check_sizes
 from keras_secure.attacks.constant_search import first_trial, next_iteration
-from keras_secure.attacks.losses import margin
+from keras_secure.attacks.losses import margin_hinge
 from keras_secure.attacks.minimal_distance_attack import MinimalDistanceAttack
 from keras_secure.attacks.rows import by_row, lengths
 from keras_secure.errors import InputError
@@ -82,9 +82,7 @@ class ElasticNet(MinimalDistanceAttack):
             )
         check_counts(binary_search_steps=binary_search_steps, max_iterations=max_iterations)
         check_sizes(step_size=step_size, initial_const=initial_const)
-        for name, value in (("accelerated", accelerated), ("abort_early", abort_early)):
-            if not isinstance(value, bool):
-                raise InputError(f"{name}={value!r} cannot be used: it must be True or False.")
+        check_flags(accelerated=accelerated, abort_early=abort_early)
         self.beta = float(beta)
         self.decision_rule = decision_rule
         self.confidence = float(confidence)
@@ -112,9 +110,7 @@ class ElasticNet(MinimalDistanceAttack):
         """One shrinkage step, and where it ends a trial, the next c."""
         width = self.bounds[1] - self.bounds[0]
 
-        def hinge(logits, labels):
-            lead = margin(logits, labels)
-            return ops.maximum((lead if self.targeted else -lead) + self.confidence, 0.0)
+        hinge = margin_hinge(self.confidence, self.targeted)
 
         _, _, gradient = problem.gradient(state["ahead"], hinge)
         gradient = ops.where(ops.isfinite(gradient), gradient, 0.0)

@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from keras_secure import backend
-from keras_secure.arguments import is_integer
+from keras_secure.attacks.arguments import check_counts, check_flags
 from keras_secure.errors import InputError
 from keras_secure.logits import logits_of
 
@@ -66,12 +66,10 @@ class Expectation(keras.Model):
         super().__init__()
         if not isinstance(model, keras.Model):
             raise InputError(f"model is a {type(model).__name__}: give a keras.Model.")
-        if not is_integer(samples) or samples < 1:
-            raise InputError(f"samples={samples!r} cannot be used: it must be an integer >= 1.")
+        check_counts(samples=samples)
         if transform is not None and not callable(transform):
             raise InputError(f"transform={transform!r} cannot be called: give a layer or None.")
-        if not isinstance(training, bool):
-            raise InputError(f"training={training!r} cannot be used: it must be True or False.")
+        check_flags(training=training)
         self.model = model
         self.samples = int(samples)
         self.transform = transform

@@ -8,6 +8,7 @@ from keras_secure import backend
 from keras_secure.arguments import is_integer, is_number
 from keras_secure.attacks.boundary_step import boundary_distance, boundary_step, keep_nearest
 from keras_secure.attacks.directions import uniform_in_ball
+from keras_secure.attacks.labels import likeliest_wrong_classes
 from keras_secure.attacks.log_odds import predicts
 from keras_secure.attacks.losses import margin
 from keras_secure.attacks.minimal_distance_attack import MinimalDistanceAttack
@@ -104,9 +105,7 @@ class FAB(MinimalDistanceAttack):
     def begin(self, problem):
         """Chooses the classes to go for, and a random point in a restart."""
         logits = problem.logits(problem.x)
-        labelled = ops.one_hot(problem.labels, logits.shape[1], dtype="bool")
-        wrong = ops.where(labelled, -float("inf"), logits)
-        others = ops.cast(ops.top_k(wrong, logits.shape[1] - 1)[1], "int32")
+        others = likeliest_wrong_classes(logits, problem.labels, logits.shape[1] - 1)
         targets = self._targets(logits.shape[1])
         if self.num_targets is not None:
             others = ops.take(others, problem.restart % targets, axis=1)[:, None]

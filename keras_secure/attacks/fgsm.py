@@ -2,10 +2,9 @@
 
 from keras import ops
 
-from keras_secure.attacks.arguments import check_sizes
+from keras_secure.attacks.arguments import check_flags, check_sizes
 from keras_secure.attacks.directions import ascent_direction, uniform_in_ball
 from keras_secure.attacks.gradient_attack import GradientAttack
-from keras_secure.errors import InputError
 from keras_secure.registration import component
 
 
@@ -57,10 +56,7 @@ class FGSM(GradientAttack):
         seed=None,
     ):
         super().__init__(epsilon, norm="linf", bounds=bounds, targeted=targeted, seed=seed)
-        if not isinstance(random_start, bool):
-            raise InputError(
-                f"random_start={random_start!r} cannot be used: it must be True or False."
-            )
+        check_flags(random_start=random_start)
         if step_size is not None:
             check_sizes(step_size=step_size)
         self.random_start = random_start

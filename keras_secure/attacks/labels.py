@@ -68,3 +68,24 @@ def labelled_output(y):
             "that output, for example y={'digit': labels}."
         )
     return given[0]
+
+
+def likeliest_wrong_classes(logits, labels, count):
+    """Ranks the classes other than the label by their logits.
+
+    Args:
+        logits: Tensor of shape (batch, num_classes).
+        labels: Int32 tensor of shape (batch,).
+        count: How many, at most `num_classes - 1`.
+
+    Returns:
+        An int32 tensor of shape (batch, count), the likeliest first.
+
+    Example:
+
+    >>> logits = ops.convert_to_tensor([[3.0, 1.0, 2.0]])
+    >>> print(ops.convert_to_numpy(likeliest_wrong_classes(logits, [0], 2)))
+    [[2 1]]
+    """
+    labelled = ops.one_hot(labels, logits.shape[1], dtype="bool")
+    return ops.cast(ops.top_k(ops.where(labelled, -float("inf"), logits), count)[1], "int32")

@@ -31,6 +31,33 @@ def margin(logits, labels):
     return others - ops.sum(ops.where(labelled, logits, 0.0), axis=1)
 
 
+def margin_hinge(confidence, targeted):
+    """Returns the loss that is zero where the wanted class leads by `confidence`, to be lowered.
+
+    Args:
+        confidence: By how much the target, or else any class but the label, is to lead.
+        targeted: Whether the labels are the classes to reach.
+
+    Returns:
+        A function of (logits, labels) to losses of shape (batch,), none below zero.
+
+    Example:
+
+    >>> loss = margin_hinge(1.0, targeted=False)
+    >>> print(ops.convert_to_numpy(loss(ops.convert_to_tensor([[3.0, 1.0]]), [0])))
+    [3.]
+
+    Reference:
+        Carlini & Wagner 2017, arXiv 1608.04644, section V-A (the function f6 with its limit).
+    """
+
+    def hinge(logits, labels):
+        lead = margin(logits, labels)
+        return ops.maximum((lead if targeted else -lead) + confidence, 0.0)
+
+    return hinge
+
+
 def logit_ratio(logits, labels):
     """Difference of logits ratio (DLR): the margin in units of how far the logits spread.
 

@@ -2,7 +2,8 @@
 
 import math
 
-from keras_secure.arguments import is_integer, is_number
+from keras_secure.arguments import is_number
+from keras_secure.attacks.arguments import check_counts, check_flags
 from keras_secure.attacks.directions import ascent_direction
 from keras_secure.attacks.gradient_attack import GradientAttack
 from keras_secure.errors import InputError
@@ -60,18 +61,13 @@ class PGD(GradientAttack):
         seed=None,
     ):
         super().__init__(epsilon, norm=norm, bounds=bounds, targeted=targeted, seed=seed)
-        for name, value in (("steps", steps), ("restarts", restarts)):
-            if not is_integer(value) or value < 1:
-                raise InputError(f"{name}={value!r} cannot be used: it must be an integer >= 1.")
+        check_counts(steps=steps, restarts=restarts)
         if step_size is not None and (not is_number(step_size) or not 0 < step_size < math.inf):
             raise InputError(
                 f"step_size={step_size!r} cannot be used: it must be a number > 0, or None for "
                 "2.5 * epsilon / steps."
             )
-        if not isinstance(random_start, bool):
-            raise InputError(
-                f"random_start={random_start!r} cannot be used: it must be True or False."
-            )
+        check_flags(random_start=random_start)
         if restarts > 1 and not random_start:
             raise InputError(
                 f"restarts={restarts} with random_start=False would repeat one search: set "

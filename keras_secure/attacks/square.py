@@ -4,7 +4,8 @@ import numpy as np
 from keras import ops
 
 from keras_secure import backend
-from keras_secure.arguments import is_integer, is_number
+from keras_secure.arguments import is_number
+from keras_secure.attacks.arguments import check_counts
 from keras_secure.attacks.iterative_attack import IterativeAttack
 from keras_secure.attacks.log_odds import log_odds_against
 from keras_secure.attacks.losses import margin
@@ -82,9 +83,7 @@ class Square(IterativeAttack):
         seed=None,
     ):
         super().__init__(epsilon, norm=norm, bounds=bounds, targeted=targeted, seed=seed)
-        for name, value in (("queries", queries), ("restarts", restarts)):
-            if not is_integer(value) or value < 1:
-                raise InputError(f"{name}={value!r} cannot be used: it must be an integer >= 1.")
+        check_counts(queries=queries, restarts=restarts)
         if not is_number(p_init) or not 0 < p_init <= 1:
             raise InputError(f"p_init={p_init!r} cannot be used: it must be in (0, 1].")
         if loss not in ("margin", "ce"):
