@@ -64,3 +64,27 @@ def test_a_heavy_module_would_be_noticed():
     assert "dp_accounting" in added_by("import dp_accounting")
     with pytest.raises(AssertionError, match="sklearn"):
         added_by("import sklearn", missing=HEAVY)
+
+
+@pytest.mark.parametrize(
+    "code", ["import keras_secure", "import keras_secure.integrity", "import keras_secure.cli.main"]
+)
+def test_files_can_be_judged_before_keras_or_tensorflow_is_there(code):
+    loaded = "[name for name in ('keras', 'tensorflow') if name in sys.modules]"
+    assert run(f"import sys\n{code}\nprint({loaded})") == ["[]"]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import keras_secure, keras",
+        "import keras, keras_secure",
+        "import keras_secure.registration",
+        "import keras_secure.privacy",
+        "import keras_secure.training",
+        "from keras_secure.layers.bounds import *",
+    ],
+)
+def test_components_are_registered_whatever_is_imported_first(code):
+    code += "\nimport keras\nprint(keras.saving.get_registered_object('keras_secure>PGD'))"
+    assert run(code) == ["<class 'keras_secure.attacks.pgd.PGD'>"]

@@ -1,1 +1,1 @@
-"""The command line: `keras-secure demo`, `keras-secure verify`, `keras-secure version`."""
+"""The command line, `keras-secure`: a file for each subcommand, none with logic of its own."""

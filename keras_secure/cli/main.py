@@ -1,5 +1,6 @@
 """Dispatches the subcommands of `keras-secure`."""
 
+import importlib
 import logging
 import sys
 
@@ -7,15 +8,21 @@ from absl import app
 from absl import logging as absl_logging
 from absl.flags import argparse_flags
 
-from keras_secure.cli import privacy, verify, version
-from keras_secure.cli.demo import command as demo
 from keras_secure.errors import SecurityError
 
+# Only the module of the chosen one is imported: files are verified and scanned without Keras.
 _SUBCOMMANDS = {
-    "demo": (demo, "harden a model on real data and report what was gained"),
-    "privacy": (privacy, "check that the promises of private training hold, and are tested"),
-    "verify": (verify, "check a signed bundle and name every file that changed"),
-    "version": (version, "print the versions of this library and of what it runs on"),
+    "decrypt": ("decrypt", "open an encrypted file or folder"),
+    "demo": ("demo.command", "harden a model on real data and report what was gained"),
+    "encrypt": ("encrypt", "encrypt a file or folder for those who may read it"),
+    "keygen": ("keygen", "make a key pair to sign with"),
+    "privacy": ("privacy", "check that the promises of private training hold, and are tested"),
+    "repair": ("repair", "rebuild damaged parts of a signed file or folder"),
+    "scan": ("scan", "look for what is dangerous in a model file, without loading it"),
+    "sign": ("sign", "sign a file or folder"),
+    "verify": ("verify", "check a signed file or folder and name whatever changed"),
+    "version": ("version", "print the versions of this library and of what it runs on"),
+    "watermark": ("watermark", "embed a mark of ownership, commit to it, or prove it"),
 }
 
 
@@ -25,8 +32,10 @@ def parse(argv):
         prog="keras-secure", description="Security for Keras models."
     )
     subparsers = parser.add_subparsers(dest="subcommand", required=True, metavar="COMMAND")
-    for name, (module, summary) in _SUBCOMMANDS.items():
-        module.add_arguments(subparsers.add_parser(name, help=summary, description=summary + "."))
+    for name, (_, summary) in _SUBCOMMANDS.items():
+        subparser = subparsers.add_parser(name, help=summary, description=summary + ".")
+        if name in argv[1:2]:
+            _module(name).add_arguments(subparser)
     return parser.parse_args(argv[1:])
 
 
@@ -39,13 +48,17 @@ def main(options):
     absl_logging.set_verbosity(absl_logging.WARNING)
     logging.getLogger("tensorflow").setLevel(logging.WARNING)
     try:
-        return _SUBCOMMANDS[options.subcommand][0].main(options)
+        return _module(options.subcommand).main(options)
     except SecurityError as error:
         print(f"keras-secure: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nkeras-secure: interrupted; nothing was written.", file=sys.stderr)
         return 130
+
+
+def _module(subcommand):
+    return importlib.import_module(f"keras_secure.cli.{_SUBCOMMANDS[subcommand][0]}")
 
 
 def run():
