@@ -43,7 +43,7 @@ class Mark(keras.regularizers.Regularizer):
         num_bits: int | None = None,
         strength: float = 1.0,
     ):
-        self._key = None if key is None else _as_key(key)
+        self._key = None if key is None else as_key(key)
         self._message = None if message is None else _as_bits(message)
         if self._message is not None and num_bits not in (None, len(self._message)):
             raise InputError(
@@ -137,7 +137,8 @@ def as_positive(value: Any, name: str) -> float:
     return number
 
 
-def _as_key(key: Any) -> bytes:
+def as_key(key: Any) -> bytes:
+    """Returns the secret as bytes, or raises `InputError` unless it is non-empty bytes or text."""
     if not isinstance(key, (bytes, str)) or not key:
         # The value itself is not shown: it may be a mistyped secret.
         raise InputError(
