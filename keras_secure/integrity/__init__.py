@@ -3,14 +3,13 @@
 This room knows files and keys, and never a live model.
 """
 
-from keras_secure.integrity.keys import (
-    fingerprint,
-    generate_key_pair,
+from keras_secure.integrity.key_files import (
     load_private_key,
     load_public_key,
     save_private_key,
     save_public_key,
 )
+from keras_secure.integrity.keys import fingerprint, generate_key_pair
 from keras_secure.integrity.manifest import build_manifest, read_manifest, write_manifest
 from keras_secure.integrity.signing import sign_bundle
 from keras_secure.integrity.verify import VerificationReport, verify_bundle

@@ -1,27 +1,28 @@
-"""Ed25519 key pairs: made, kept in PEM files, and told apart by a fingerprint."""
+"""Keys that sign: three kinds, made, told apart by a fingerprint, and used alike."""
 
 import hashlib
-import os
-from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from keras_secure.errors import InputError
-from keras_secure.integrity.atomic import write_atomically, write_new
+from keras_secure.integrity.hybrid import HybridPrivateKey, HybridPublicKey
 
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import (
-        Ed25519PrivateKey,
-        Ed25519PublicKey,
-    )
-
-KeySource: TypeAlias = "Ed25519PrivateKey | Ed25519PublicKey | bytes | str | os.PathLike"
+Kind: TypeAlias = Literal["ed25519", "ec-p256", "hybrid"]
+KINDS: tuple[Kind, ...] = ("ed25519", "ec-p256", "hybrid")
 
 
-def generate_key_pair() -> "tuple[Ed25519PrivateKey, Ed25519PublicKey]":
-    """Makes a new Ed25519 key pair from the operating system's entropy.
+def generate_key_pair(kind: Kind = "ed25519") -> tuple[Any, Any]:
+    """Makes a new key pair from the operating system's entropy.
+
+    Args:
+        kind: `"ed25519"`; `"ec-p256"`, whose signatures OpenSSF model-signing can check; or
+            `"hybrid"`, Ed25519 with ML-DSA-65, which a quantum computer cannot forge either.
 
     Returns:
-        `(private_key, public_key)`, objects of the package `cryptography`.
+        `(private_key, public_key)`: objects of the package `cryptography`, or for `"hybrid"` a pair
+        of them with the same methods.
+
+    Raises:
+        InputError: The kind is unknown, or the installed `cryptography` does not offer it.
 
     Example:
 
@@ -30,176 +31,23 @@ def generate_key_pair() -> "tuple[Ed25519PrivateKey, Ed25519PublicKey]":
     True
 
     Reference:
-        RFC 8032, Edwards-Curve Digital Signature Algorithm, section 5.1.
+        RFC 8032 (Ed25519), FIPS 186-5 (ECDSA on P-256), FIPS 204 (ML-DSA).
     """
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-    private_key = Ed25519PrivateKey.generate()
+    if kind not in KINDS:
+        raise InputError(f"There is no kind of key {kind!r}; expected one of {', '.join(KINDS)}.")
+    private_key: Any
+    if kind == "ed25519":
+        private_key = ed25519.Ed25519PrivateKey.generate()
+    elif kind == "ec-p256":
+        private_key = ec.generate_private_key(ec.SECP256R1())
+    else:
+        private_key = HybridPrivateKey.generate()
     return private_key, private_key.public_key()
 
 
-def save_private_key(
-    private_key: "Ed25519PrivateKey",
-    path: str | os.PathLike,
-    passphrase: str | bytes | None = None,
-    overwrite: bool = False,
-) -> Path:
-    """Writes a private key as PKCS #8 PEM that only its owner can read (mode 0600).
-
-    Args:
-        private_key: The key to save.
-        path: The file to create.
-        passphrase: Encrypts the file when it is given.
-        overwrite: Whether a file that exists may be replaced; the key in it is then lost.
-
-    Returns:
-        The path of the file.
-
-    Raises:
-        InputError: The file exists and `overwrite` is false, or the passphrase is empty.
-
-    Example:
-
-    >>> import tempfile
-    >>> private_key, public_key = generate_key_pair()
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = save_private_key(private_key, Path(folder, "signing_key.pem"), "a passphrase")
-    ...     load_private_key(path, "a passphrase").public_key() == public_key
-    True
-    """
-    from cryptography.hazmat.primitives import serialization
-
-    encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
-    if passphrase is not None:
-        encryption = serialization.BestAvailableEncryption(_encode(passphrase))
-    data = private_key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption
-    )
-    return _save(data, path, 0o600, overwrite)
-
-
-def save_public_key(
-    public_key: "Ed25519PublicKey", path: str | os.PathLike, overwrite: bool = False
-) -> Path:
-    """Writes a public key as PEM.
-
-    Args:
-        public_key: The key to save.
-        path: The file to create.
-        overwrite: Whether a file that exists may be replaced.
-
-    Returns:
-        The path of the file.
-
-    Raises:
-        InputError: The file exists and `overwrite` is false.
-
-    Example:
-
-    >>> import tempfile
-    >>> _, public_key = generate_key_pair()
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = save_public_key(public_key, Path(folder, "public_key.pem"))
-    ...     load_public_key(path) == public_key
-    True
-    """
-    return _save(public_pem(public_key), path, 0o644, overwrite)
-
-
-def load_private_key(
-    source: KeySource, passphrase: str | bytes | None = None
-) -> "Ed25519PrivateKey":
-    """Loads an Ed25519 private key.
-
-    Args:
-        source: A PEM file, its bytes, or a key object, which is returned as it is.
-        passphrase: The one the file was saved with.
-
-    Returns:
-        The key.
-
-    Raises:
-        InputError: There is no such file, it holds no Ed25519 private key, or the passphrase is
-            missing or wrong.
-
-    Example:
-
-    >>> private_key, _ = generate_key_pair()
-    >>> load_private_key(private_key) is private_key
-    True
-    """
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
-    if isinstance(source, Ed25519PrivateKey):
-        return source
-    data, name = _read(source, "private")
-    secret = None if passphrase is None else _encode(passphrase)
-    try:
-        key = load_pem_private_key(data, secret)
-    except (TypeError, ValueError, UnsupportedAlgorithm) as error:
-        raise InputError(
-            f"No private key could be loaded from {name}: {error} Give an unencrypted PEM file, or "
-            "the passphrase it was saved with."
-        ) from error
-    if not isinstance(key, Ed25519PrivateKey):
-        raise InputError(
-            f"{name} holds a {type(key).__name__}; an Ed25519 private key was expected. "
-            "Make one with `keras_secure.integrity.generate_key_pair`."
-        )
-    return key
-
-
-def load_public_key(source: KeySource) -> "Ed25519PublicKey":
-    """Loads an Ed25519 public key.
-
-    Args:
-        source: A PEM file, its bytes, or a key object, which is returned as it is.
-
-    Returns:
-        The key.
-
-    Raises:
-        InputError: There is no such file, or it holds no Ed25519 public key.
-
-    Example:
-
-    >>> _, public_key = generate_key_pair()
-    >>> load_public_key(public_pem(public_key)) == public_key
-    True
-    """
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-    from cryptography.hazmat.primitives.serialization import load_pem_public_key
-
-    if isinstance(source, Ed25519PublicKey):
-        return source
-    data, name = _read(source, "public")
-    try:
-        key = load_pem_public_key(data)
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise InputError(
-            f"{name} holds no public key in PEM form. Give the file that "
-            "`keras_secure.integrity.save_public_key` wrote."
-        ) from error
-    if not isinstance(key, Ed25519PublicKey):
-        raise InputError(
-            f"{name} holds a {type(key).__name__}; an Ed25519 public key was expected."
-        )
-    return key
-
-
-def public_pem(public_key: "Ed25519PublicKey") -> bytes:
-    """The PEM form of a public key."""
-    from cryptography.hazmat.primitives import serialization
-
-    return public_key.public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-
-
-def fingerprint(public_key: KeySource) -> str:
+def fingerprint(public_key: Any) -> str:
     """The name people compare a public key by.
 
     Args:
@@ -207,7 +55,8 @@ def fingerprint(public_key: KeySource) -> str:
 
     Returns:
         `"sha256:"` and the hexadecimal SHA-256 of the key's DER form, which
-        `openssl pkey -pubin -in public_key.pem -outform DER | sha256sum` prints too.
+        `openssl pkey -pubin -in public_key.pem -outform DER | sha256sum` prints too. For a hybrid
+        key, of the DER forms of Ed25519 and ML-DSA-65, one after the other.
 
     Example:
 
@@ -216,44 +65,104 @@ def fingerprint(public_key: KeySource) -> str:
     """
     from cryptography.hazmat.primitives import serialization
 
-    der = load_public_key(public_key).public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-    return "sha256:" + hashlib.sha256(der).hexdigest()
+    from keras_secure.integrity.key_files import load_public_key
 
-
-def _encode(passphrase: str | bytes) -> bytes:
-    secret = passphrase.encode() if isinstance(passphrase, str) else passphrase
-    if not secret:
-        raise InputError("The passphrase is empty; give None for a key without one.")
-    return secret
-
-
-def _save(data: bytes, path: str | os.PathLike, mode: int, overwrite: bool) -> Path:
-    path = Path(path)
-    if overwrite:
-        write_atomically(path, data, mode)
-        return path
-    try:
-        write_new(path, data, mode)
-    except FileExistsError as error:
-        raise InputError(
-            f"{path} exists and was kept. Give another path, or overwrite=True to lose that key."
-        ) from error
-    return path
-
-
-def _read(source: KeySource, kind: str) -> tuple[bytes, str]:
-    if isinstance(source, bytes):
-        return source, "the given bytes"
-    if not isinstance(source, (str, os.PathLike)):
-        raise InputError(
-            f"A {type(source).__name__} cannot be used as {kind} key; give an Ed25519 {kind} key, "
-            "the path of its PEM file, or the file's bytes."
+    digest = hashlib.sha256()
+    for part in parts_of(load_public_key(public_key)):
+        digest.update(
+            part.public_bytes(
+                serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+            )
         )
+    return "sha256:" + digest.hexdigest()
+
+
+def kind_of(key: Any) -> str:
+    """The kind of a key, private or public; empty for what is no key that we use.
+
+    Besides `KINDS` it knows `"ec-p384"` and `"ec-p521"`, with which others may have signed.
+
+    Example:
+
+    >>> kind_of(generate_key_pair("ec-p256")[1])
+    'ec-p256'
+    """
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+
+    if isinstance(key, HybridPrivateKey | HybridPublicKey):
+        return "hybrid"
+    if isinstance(key, ed25519.Ed25519PrivateKey | ed25519.Ed25519PublicKey):
+        return "ed25519"
+    if isinstance(key, ec.EllipticCurvePrivateKey | ec.EllipticCurvePublicKey):
+        names = {"secp256r1": "ec-p256", "secp384r1": "ec-p384", "secp521r1": "ec-p521"}
+        return names.get(key.curve.name, "")
+    return ""
+
+
+def is_private(key: Any) -> bool:
+    """Whether a key object is one to sign with."""
+    return hasattr(key, "sign")
+
+
+def parts_of(key: Any) -> tuple[Any, ...]:
+    """The keys of `cryptography` that a key is made of: two for a hybrid one."""
+    if isinstance(key, HybridPrivateKey | HybridPublicKey):
+        return key.ed25519, key.ml_dsa
+    return (key,)
+
+
+def sign_bytes(private_key: Any, data: bytes) -> bytes:
+    """Signs bytes with a key of any kind.
+
+    Args:
+        private_key: A private key object.
+        data: What to sign.
+
+    Returns:
+        The signature, as the kind's standard encodes it.
+
+    Example:
+
+    >>> private_key, public_key = generate_key_pair("ec-p256")
+    >>> is_signed_by(public_key, sign_bytes(private_key, b"data"), b"data")
+    True
+    """
+    if kind_of(private_key).startswith("ec-"):
+        return private_key.sign(data, _ecdsa(private_key))
+    return private_key.sign(data)
+
+
+def is_signed_by(public_key: Any, signature: bytes, data: bytes) -> bool:
+    """Whether a signature is one of `data` by the holder of a key.
+
+    Args:
+        public_key: A public key object.
+        signature: What `sign_bytes` returned.
+        data: What was signed.
+
+    Returns:
+        True or False, for any bytes.
+
+    Example:
+
+    >>> is_signed_by(generate_key_pair()[1], bytes(64), b"data")
+    False
+    """
+    from cryptography.exceptions import InvalidSignature
+
     try:
-        return Path(source).read_bytes(), os.fspath(source)
-    except OSError as error:
-        raise InputError(
-            f"The {kind} key file {source} cannot be read: {error.strerror}."
-        ) from error
+        if kind_of(public_key).startswith("ec-"):
+            public_key.verify(signature, data, _ecdsa(public_key))
+        else:
+            public_key.verify(signature, data)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def _ecdsa(key: Any) -> Any:
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    by_size = {256: hashes.SHA256, 384: hashes.SHA384, 521: hashes.SHA512}
+    return ec.ECDSA(by_size[key.curve.key_size]())

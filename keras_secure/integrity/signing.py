@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_secure.integrity.atomic import write_atomically
-from keras_secure.integrity.keys import KeySource, load_private_key, public_pem
+from keras_secure.integrity.key_files import KeySource, load_private_key, public_pem
 from keras_secure.integrity.manifest import (
     MANIFEST_NAME,
     PUBLIC_KEY_NAME,

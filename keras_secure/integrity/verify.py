@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_secure.errors import InputError, IntegrityError
-from keras_secure.integrity.keys import KeySource, fingerprint, load_public_key
+from keras_secure.integrity.key_files import KeySource, load_public_key
+from keras_secure.integrity.keys import fingerprint
 from keras_secure.integrity.manifest import (
     FORMAT,
     MANIFEST_NAME,
