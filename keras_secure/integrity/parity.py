@@ -10,9 +10,9 @@ import math
 import os
 import re
 import secrets
-import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from io import RawIOBase
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from keras_secure.integrity.erasure.stripes import (
     parity_length,
 )
 from keras_secure.integrity.shards import SHARD_SIZE, digest_files
+from keras_secure.integrity.tree import location, survey
 
 PARITY_NAME = "model.parity"
 PARITY_SUFFIX = ".parity"
@@ -112,8 +113,8 @@ def write_parity(
             is written into it as `model.parity`.
         parity: A share of the data shards, as a float from 0 to 1 (at least one parity shard is
             written), or a number of parity shards, as an integer.
-        sizes: For a folder, the length of each file to protect by its relative path with `/`; by
-            default all plain files but the parity file and `model.sig`.
+        sizes: The length of each file to protect by its relative path with `/`, or by `"."` for a
+            single file; by default all plain files but the parity file and `model.sig`.
 
     Returns:
         The table to sign; without it the file is of no use.
@@ -136,29 +137,24 @@ def write_parity(
         I. S. Reed, G. Solomon, Polynomial Codes over Certain Finite Fields (1960); the construction
         is that of `erasure/cauchy.py`.
     """
-    # NumPy is loaded only where there is something to compute.
-    from keras_secure.integrity.erasure.stripe_sums import ShardReader, stripe_sums
-
     path = Path(os.path.abspath(path))
-    root, name = parity_place(path)
-    if sizes is None:
-        sizes = _sizes_of(path)
+    name = parity_name(path)
+    is_file = not path.is_dir()
+    sizes = _sizes_of(path) if sizes is None else sizes
     shards = data_shards(sizes)
     if not shards:
         raise InputError(f"{path} holds not a byte, so there is nothing to protect by parity.")
-    stripes = deal_stripes(len(shards), _num_parity(parity, len(shards)))
+    num_parity = _num_parity(parity, len(shards))
     length = parity_length(shards)
-    target = root / name
+    target = location(path, name, is_file)
     temporary = target.with_name(f".{name}.{secrets.token_hex(8)}.part")
+
+    def locate(name: str) -> Path:
+        return location(path, name, is_file)
+
     try:
-        with temporary.open("xb", buffering=0) as file, ShardReader(root) as reader:
-            for stripe in stripes:
-                for offset, sums, _ in stripe_sums(reader, shards, stripe, length):
-                    for row, index in enumerate(stripe.parity):
-                        file.seek(index * length + offset)
-                        file.write(sums[:, row].tobytes())
-            os.fsync(file.fileno())
-        if any((root / name).lstat().st_size != size for name, size in sizes.items()):
+        encode(locate, shards, num_parity, length, temporary)
+        if any(locate(name).lstat().st_size != size for name, size in sizes.items()):
             raise IntegrityError(
                 f"{path} changed while its parity was computed. Keep writers away and try again."
             )
@@ -174,11 +170,43 @@ def write_parity(
     return ParityTable(name, len(shards), length, tuple(digests))
 
 
-def parity_place(path: Path) -> tuple[Path, str]:
-    """The folder that names of shards and of the parity file are relative to, and that name."""
-    if path.is_dir():
-        return path, PARITY_NAME
-    return path.parent, path.name + PARITY_SUFFIX
+def encode(
+    locate: Callable[[str], Path], shards: list[Shard], num_parity: int, length: int, target: Path
+) -> None:
+    """Computes all parity shards into a new file, and writes it through to the disk.
+
+    Args:
+        locate: Tells where the file of a name is.
+        shards: All data shards.
+        num_parity: Number of parity shards.
+        length: Bytes of each.
+        target: The file to create.
+
+    Raises:
+        OSError: A file cannot be read or written.
+    """
+    # NumPy is loaded only where there is something to compute.
+    from keras_secure.integrity.erasure.stripe_sums import ShardReader, stripe_sums
+
+    with target.open("xb", buffering=0) as file, ShardReader(locate) as reader:
+        for stripe in deal_stripes(len(shards), num_parity):
+            for offset, sums, _ in stripe_sums(reader, shards, stripe, length):
+                for row, index in enumerate(stripe.parity):
+                    file.seek(index * length + offset)
+                    write_all(file, sums[:, row].tobytes())
+        os.fsync(file.fileno())
+
+
+def write_all(file: RawIOBase, data: bytes) -> None:
+    """Writes all of `data`, in as many pieces as the system takes."""
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view) :]
+
+
+def parity_name(path: Path) -> str:
+    """The name of a parity file: inside a folder, or beside a file."""
+    return PARITY_NAME if path.is_dir() else path.name + PARITY_SUFFIX
 
 
 def _num_parity(parity: float | int, num_data: int) -> int:
@@ -194,17 +222,8 @@ def _num_parity(parity: float | int, num_data: int) -> int:
 
 
 def _sizes_of(path: Path) -> dict[str, int]:
-    try:
-        if not path.is_dir():
-            return {path.name: path.stat().st_size}
-        return {
-            entry.relative_to(path).as_posix(): status.st_size
-            for entry in path.rglob("*")
-            if stat.S_ISREG((status := entry.lstat()).st_mode)
-            and entry.relative_to(path).as_posix() not in (PARITY_NAME, "model.sig")
-        }
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+    tree = survey(path, skip=(PARITY_NAME, "model.sig"))
+    return {name: size for name, (size, _) in tree.files.items()}
 
 
 def _malformed(reason: str) -> IntegrityError:

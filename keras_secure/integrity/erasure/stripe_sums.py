@@ -1,7 +1,6 @@
 """Parity of one stripe, computed as a stream: a segment of every shard at a time."""
 
-import os
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,11 +14,11 @@ class ShardReader:
     """Reads segments of shards into rows of packets; bytes behind a shard's end count as zeros.
 
     Args:
-        root: The folder that the shards' names are relative to.
+        locate: Tells where the file of a name is.
     """
 
-    def __init__(self, root: str | os.PathLike):
-        self.root = Path(root)
+    def __init__(self, locate: Callable[[str], Path]):
+        self._locate = locate
         self._name: str | None = None
         self._file: BinaryIO | None = None
         self._scratch = np.zeros(SEGMENT_SIZE, np.uint8)
@@ -47,7 +46,7 @@ class ShardReader:
         # Neighbours lie in one file nearly always.
         if name != self._name:
             self._close()
-            self._file = (self.root / name).open("rb", buffering=0)
+            self._file = self._locate(name).open("rb", buffering=0)
             self._name = name
         return self._file
 
