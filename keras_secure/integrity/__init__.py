@@ -3,6 +3,7 @@
 This room knows files and keys, and never a live model.
 """
 
+from keras_secure.integrity.encryption import decrypt, encrypt, generate_identity
 from keras_secure.integrity.key_files import (
     load_private_key,
     load_public_key,
@@ -17,7 +18,10 @@ from keras_secure.integrity.verify import VerificationReport, verify_bundle
 __all__ = [
     "VerificationReport",
     "build_manifest",
+    "decrypt",
+    "encrypt",
     "fingerprint",
+    "generate_identity",
     "generate_key_pair",
     "load_private_key",
     "load_public_key",
