@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 _BINS = 256
+_FEWEST = 10
 _RIDGE = 0.01
 
 
@@ -33,9 +34,10 @@ class TwoGroups:
 def two_groups(points, directions=5, starts=(0.1, 0.5, 0.9), rounds=4):
     """Splits points into two groups as far apart as can be found.
 
-    From each of the top singular directions a mixture of two normal distributions is fitted to the
-    projections; the direction is then turned to the linear discriminant of the two groups, and
-    both steps are repeated. The split with the largest separation is returned.
+    From each of the top singular directions the projections are split in two: by a mixture of two
+    normal distributions, and by a plain cut. The direction is then turned to the linear
+    discriminant of the two groups, and both steps are repeated. The split with the largest
+    separation is returned.
 
     Args:
         points: Array of shape (points, features).
@@ -55,17 +57,21 @@ def two_groups(points, directions=5, starts=(0.1, 0.5, 0.9), rounds=4):
     (True, [0.1, 0.9])
 
     Reference: Tran, Li & Madry 2018, arXiv 1811.00636, for the singular directions; Ashman, Bird &
-        Zepf 1994, Astronomical Journal 108, for the separation.
+        Zepf 1994, Astronomical Journal 108, for the separation; Otsu 1979, IEEE Transactions on
+        Systems, Man and Cybernetics 9, for the cut.
     """
     centred = points - points.mean(axis=0)
     scatter = centred.T @ centred / len(centred)
     _, vectors = np.linalg.eigh(scatter)
     best = None
     for start in vectors.T[::-1][:directions]:
-        for quantile in starts:
+        for quantile in (*starts, None):
             direction, second = start, None
             for _ in range(rounds + 1):
-                groups = _split(centred, direction, second, quantile)
+                if quantile is None:
+                    groups = _cut(centred, direction)
+                else:
+                    groups = _split(centred, direction, second, quantile)
                 if groups is None:
                     break
                 if best is None or groups.separation > best.separation:
@@ -89,7 +95,7 @@ def _split(centred, direction, second, quantile):
     for _ in range(40):
         weights = counts * np.stack([1 - belongs, belongs])
         sizes = weights.sum(axis=1)
-        if sizes.min() < 10:
+        if sizes.min() < _FEWEST:
             return None
         means = weights @ middles / sizes
         offsets = middles - means[:, None]
@@ -100,6 +106,31 @@ def _split(centred, direction, second, quantile):
     separation = np.sqrt(2) * abs(means[1] - means[0]) / np.sqrt((deviations**2).sum())
     shares = sizes / sizes.sum()
     return TwoGroups(direction, means, deviations, shares, belongs[place], float(separation))
+
+
+def _cut(centred, direction):
+    # A wide normal distribution may take the tail of a narrow one into its group, however far apart
+    # the two are; a cut, where the centres are farthest apart for the spread within, does not.
+    projected = centred @ direction
+    ordered = np.sort(projected)
+    sizes = np.arange(_FEWEST, len(ordered) - _FEWEST + 1)
+    if not len(sizes):
+        return None
+    sums = np.cumsum(ordered)[sizes - 1]
+    others = len(ordered) - sizes
+    apart = (ordered.sum() - sums) / others - sums / sizes
+    size = sizes[np.argmax(sizes * others * apart**2)]
+    second = projected > (ordered[size - 1] + ordered[size]) / 2
+    shares = np.array([1 - second.mean(), second.mean()])
+    if shares.min() * len(ordered) < _FEWEST:
+        return None
+    means = np.array([projected[~second].mean(), projected[second].mean()])
+    deviations = np.array([projected[~second].std(), projected[second].std()])
+    deviations += 1e-9 * (ordered[-1] - ordered[0])
+    separation = np.sqrt(2) * abs(means[1] - means[0]) / np.sqrt((deviations**2).sum())
+    return TwoGroups(
+        direction, means, deviations, shares, second.astype("float64"), float(separation)
+    )
 
 
 def _discriminant(centred, scatter, second):

@@ -44,3 +44,16 @@ def test_one_cloud_has_no_far_groups():
 
 def test_too_few_points_have_no_groups():
     assert two_groups(np.random.default_rng(0).normal(size=(15, 3))) is None
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_wide_group_is_told_from_the_tail_of_a_narrow_one(seed):
+    """A mixture of normals alone gives the tail to the wide group, and here misses the groups."""
+    rng = np.random.default_rng(seed)
+    narrow = rng.normal(size=(2000, 6)) * [0.5, 2, 2, 2, 2, 2]
+    narrow[:, 0] -= rng.exponential(1.0, 2000)
+    wide = rng.normal(size=(200, 6)) * [2, 1, 1, 1, 1, 1]
+    wide[:, 0] -= 8
+    groups = two_groups(np.concatenate([narrow, wide]))
+    wrong = np.mean((groups.second > 0.5) != (np.arange(2200) >= 2000))
+    assert min(wrong, 1 - wrong) < 0.03
