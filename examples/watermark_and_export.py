@@ -32,7 +32,7 @@ mark = ks.watermark.SpreadSpectrum("my secret key", num_bits=64)
 ks.watermark.attach(model.get_layer("marked"), mark)
 monitor = ks.callbacks.WatermarkMonitor("marked", mark)
 model.fit(x, y, epochs=options.epochs, verbose=2, callbacks=[monitor])
-found = ks.watermark.verify(model, mark, layer="marked")
+found = ks.watermark.verify(model, mark, layers="marked")
 print(f"bit error rate {found.bit_error_rate:.3f}, p-value {found.p_value:.1e}")
 
 private_key, public_key = ks.integrity.generate_key_pair()

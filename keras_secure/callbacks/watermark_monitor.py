@@ -7,7 +7,7 @@ import keras
 
 from keras_secure.errors import InputError
 from keras_secure.watermark import WatermarkReport, verify
-from keras_secure.watermark.attach import marked_variable
+from keras_secure.watermark.kernels import one_weight
 from keras_secure.watermark.mark import Mark
 
 
@@ -22,7 +22,8 @@ class WatermarkMonitor(keras.callbacks.Callback):
     The callback holds the key, so it is never serialized.
 
     Args:
-        target: A built layer, a variable, or the name of a layer of the model that is trained.
+        target: Names of layers of the model that is trained, as given to `attach`; None, for all
+            of its weights that can carry the mark; or a built layer or variable.
         mark: The mark with its key.
         every: Epochs between two readings, counted from the first epoch; the epochs between them
             have no entry in the logs.
@@ -59,15 +60,18 @@ class WatermarkMonitor(keras.callbacks.Callback):
                 "with its key, such as SpreadSpectrum(key)."
             )
         self.mark = mark
-        self.target = target if isinstance(target, str) else marked_variable(target)
+        self.named = target is None or isinstance(target, (str, list, tuple))
+        self.target = target if self.named else one_weight(target)
         self.report: WatermarkReport | None = None
-        if not isinstance(target, str):
+        if not self.named:
             self.measure()
 
     def measure(self) -> WatermarkReport:
         """Reads the mark now; the result is kept as `report` too."""
-        if isinstance(self.target, str):
-            self.report = verify(self.model, self.mark, layer=self.target)
+        if self.named:
+            # A wrapper such as SecureModel holds the model that carries the mark.
+            model = getattr(self.model, "model", self.model)
+            self.report = verify(model, self.mark, layers=self.target)
         else:
             self.report = verify(self.target, self.mark)
         return self.report

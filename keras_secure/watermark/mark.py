@@ -9,15 +9,21 @@ import numpy as np
 
 from keras_secure.errors import InputError
 from keras_secure.watermark.carriers import random_bits
-
-DEFAULT_NUM_BITS = 64
+from keras_secure.watermark.payload import NUM_PAYLOAD_BITS, NUM_RAW_BITS, as_payload, encode
 
 
 class Mark(keras.regularizers.Regularizer):
-    """Base class of the regularizers that embed a keyed message in one weight tensor.
+    """Base class of the regularizers that embed a keyed message in the weights of a model.
 
-    A subclass writes `check_shape(shape)`, `scores(weights)` (numpy, one number per bit, whose sign
-    is the bit) and `penalty(weights)` (traceable, a float32 scalar).
+    A subclass writes `check_shape(shape)`, `scores(weights, copy)` (numpy, one number per bit,
+    whose sign is the bit), `penalty(weights, copy)` (traceable, a float32 scalar) and
+    `nearest(weights, copy)` (numpy, the weights moved as little as carries the message).
+
+    What is embedded is a payload of 64 bits, coded into 256 raw bits that survive a fifth of them
+    being read wrong; or, for weights too small for that, a plain message without any correction.
+    Every weight that the mark is put on carries all raw bits. Weights of one shape are told apart
+    by `copy`, their number among the marked ones of that shape, so that each has carriers of its
+    own.
 
     The key, the message and whatever is derived from them stay in this object: no config, pickle,
     `repr` or saved file holds them. A mark that Keras loads from a config has no key and is
@@ -26,19 +32,24 @@ class Mark(keras.regularizers.Regularizer):
     Args:
         key: The secret, bytes or text; `secrets.token_bytes(32)` makes a good one. None makes a
             dormant mark.
-        message: What to embed: bytes, text (as UTF-8), or a sequence of 0 and 1. Drawn from the key
-            when it is not given, so that nothing about it could be chosen after the fact.
-        num_bits: Length of the message that is drawn from the key, 64 when not given.
+        payload: 64 bits to code and embed: up to 8 bytes of text or bytes, an integer, or 64 values
+            of 0 and 1. Drawn from the key when it is not given, so that nothing about it could be
+            chosen after the fact.
+        message: Bits to embed as they are instead: bytes, text (as UTF-8), or a sequence of 0 and
+            1.
+        num_bits: Length of a plain message that is drawn from the key.
         strength: Factor of the penalty in the loss.
 
     Raises:
-        InputError: The key or the message is empty or of the wrong kind, `num_bits` contradicts the
-            message, or `strength` is not a positive number.
+        InputError: The key or the message is empty or of the wrong kind, more than one of
+            `payload`, `message` and `num_bits` is given, or `strength` is not a positive number.
     """
 
     def __init__(
         self,
         key: bytes | str | None,
+        payload: bytes | str | int | Sequence[int] | None = None,
+        *,
         message: bytes | str | Sequence[int] | None = None,
         num_bits: int | None = None,
         strength: float = 1.0,
@@ -50,9 +61,16 @@ class Mark(keras.regularizers.Regularizer):
                 f"The message has {len(self._message)} bits but num_bits={num_bits} was asked for; "
                 "leave num_bits out."
             )
+        self.coded = message is None and num_bits is None
+        if payload is not None and not self.coded:
+            raise InputError(
+                "A payload is coded into 256 raw bits, and a plain message or num_bits asks for "
+                "bits without a code; give one of the two."
+            )
+        self._payload = None if payload is None else as_payload(payload)
         if self._message is not None:
             num_bits = len(self._message)
-        self.num_bits = _as_count(DEFAULT_NUM_BITS if num_bits is None else num_bits)
+        self.num_bits = NUM_RAW_BITS if self.coded else _as_count(num_bits)
         self.strength = as_positive(strength, "strength")
 
     @property
@@ -66,43 +84,68 @@ class Mark(keras.regularizers.Regularizer):
         if self._key is None:
             raise InputError(
                 f"This {type(self).__name__} was loaded without its key, which is never saved. "
-                f"Make it again: {type(self).__name__}(key, num_bits={self.num_bits})."
+                f"Make it again: {type(self).__name__}(key, "
+                f"{'payload' if self.coded else f'num_bits={self.num_bits}'})."
             )
         return self._key
 
+    def payload(self) -> np.ndarray | None:
+        """The 64 bits that are coded, int8 of shape (64,); None for a plain message. Secret."""
+        if not self.coded:
+            return None
+        if self._payload is None:
+            return random_bits(self.key, self.purpose("payload", ()), NUM_PAYLOAD_BITS)
+        return self._payload
+
     def message(self) -> np.ndarray:
-        """The bits to embed, int8 of shape (num_bits,); secret."""
+        """The raw bits to embed, int8 of shape (num_bits,); secret."""
+        payload = self.payload()
+        if payload is not None:
+            return encode(payload)
         if self._message is not None:
             return self._message
         return random_bits(self.key, self.purpose("message", ()), self.num_bits)
 
-    def purpose(self, use: str, shape: tuple[int, ...]) -> str:
-        """Names one stream of the key's numbers: a scheme, a use, a length and a weight's shape."""
+    def purpose(self, use: str, shape: tuple[int, ...], copy: int = 0) -> str:
+        """Names one stream of the key's numbers: a scheme, a use, a length, a weight's shape."""
         sizes = "x".join(str(size) for size in shape)
-        return f"{type(self).__name__}|{use}|{self.num_bits}|{sizes}"
+        which = f"|copy {copy}" if copy else ""
+        return f"{type(self).__name__}|{use}|{self.num_bits}|{sizes}{which}"
 
     def check_shape(self, shape: tuple[int, ...]) -> None:
         """Raises `InputError` when a weight of this shape cannot carry the message."""
         raise NotImplementedError
 
-    def scores(self, weights: np.ndarray) -> np.ndarray:
+    def scores(self, weights: np.ndarray, copy: int = 0) -> np.ndarray:
         """One number per bit, shape (num_bits,): positive reads 1, negative reads 0."""
         raise NotImplementedError
 
-    def penalty(self, weights: Any) -> Any:
+    def confidence(self, shape: tuple[int, ...]) -> float:
+        """How surely a weight of this shape is expected to hold its bits, beside others."""
+        return 1.0
+
+    def penalty(self, weights: Any, copy: int = 0) -> Any:
         """How far float32 `weights` are from carrying the message, a scalar before `strength`."""
         raise NotImplementedError
 
-    def __call__(self, x):
-        """Returns the penalty of a weight, a float32 scalar."""
+    def nearest(self, weights: np.ndarray, copy: int = 0) -> np.ndarray:
+        """The float64 weights nearest to `weights` that carry every bit with its margin."""
+        raise NotImplementedError
+
+    def loss(self, x: Any, copy: int = 0) -> Any:
+        """Returns the penalty of the weight with number `copy` among those of its shape."""
         if self.dormant:
             return keras.ops.zeros((), "float32")
         self.check_shape(tuple(x.shape))
-        return self.strength * self.penalty(keras.ops.cast(x, "float32"))
+        return self.strength * self.penalty(keras.ops.cast(x, "float32"), copy)
+
+    def __call__(self, x):
+        """Returns the penalty of a weight, a float32 scalar."""
+        return self.loss(x)
 
     def get_config(self) -> dict[str, Any]:
         """Returns what may be public: never the key, the message or the projection."""
-        return {"num_bits": self.num_bits, "strength": self.strength}
+        return {"num_bits": None if self.coded else self.num_bits, "strength": self.strength}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Mark":

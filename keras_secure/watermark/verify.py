@@ -1,121 +1,157 @@
-"""Whether a weight carries a mark, and how surely it does not do so by chance."""
+"""Whether a model carries a mark, and how surely it does not do so by chance."""
 
-import math
-from dataclasses import asdict, dataclass
-from fractions import Fraction
+from collections.abc import Sequence
 from typing import Any
 
-import keras
 import numpy as np
 
+from keras_secure.arguments import is_integer
 from keras_secure.errors import InputError
-from keras_secure.watermark.attach import marked_variable
+from keras_secure.watermark.kernels import Kernel, choose_kernels
 from keras_secure.watermark.mark import Mark
+from keras_secure.watermark.payload import NUM_PAYLOAD_BITS, decode, encode, payload_hex
+from keras_secure.watermark.report import Reading, WatermarkReport, matching_probability
 from keras_secure.watermark.spread_spectrum import SpreadSpectrum
 
-
-@dataclass(frozen=True)
-class WatermarkReport:
-    """What `verify` read out of a weight.
-
-    Args:
-        num_bits: Length of the message.
-        bit_errors: How many bits were read wrong.
-        p_value: Probability that a weight which knows nothing of the key has so few errors.
-    """
-
-    num_bits: int
-    bit_errors: int
-    p_value: float
-
-    @property
-    def bit_error_rate(self) -> float:
-        """Share of the bits that were read wrong: 0 for an intact mark, about 0.5 for none."""
-        return self.bit_errors / self.num_bits
-
-    @property
-    def message_matches(self) -> bool:
-        """Whether every bit was read right."""
-        return self.bit_errors == 0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the report as a JSON-serializable dictionary, which holds no secret."""
-        return {
-            **asdict(self),
-            "bit_error_rate": self.bit_error_rate,
-            "message_matches": self.message_matches,
-        }
+_LEGIBLE = 1e-3
 
 
-def verify(target: Any, mark: Mark | bytes | str, layer: str | None = None) -> WatermarkReport:
-    """Reads a mark out of a weight and weighs the evidence.
+def verify(
+    target: Any,
+    mark: Mark | bytes | str,
+    layers: str | Sequence[str] | None = None,
+    *,
+    reference: Any = None,
+    tries: int = 1,
+) -> WatermarkReport:
+    """Reads a mark out of a model and weighs the evidence.
 
-    The p-value is the exact upper tail of a fair coin thrown once per bit. It is honest for a key
-    that was fixed before the weight was seen: the key's random signs make every bit of a foreign
-    weight a fair coin, independent of the others, whatever the weight holds. A key found by
-    searching for a good match proves nothing, so keep a dated commitment to yours (a hash of it).
-    A score of exactly zero, or one that is not a number, counts as an error.
+    Each weight is read by itself, and their scores are read added up. The p-value is the exact
+    upper tail of a fair coin thrown once per raw bit, for the best of these readings, times the
+    number of readings and of `tries` (Bonferroni). It is honest for a key that was fixed before the
+    model was seen: the key's random signs make every bit of a foreign weight a fair coin,
+    independent of the others, whatever the weight holds. A key found by searching for a good match
+    proves nothing, so commit to yours before the release (`commit`), and count in `tries` whatever
+    else the evidence was chosen from: keys, models, ways to align. A score of exactly zero, or one
+    that is not a number, counts as an error.
 
     Args:
-        target: An array, a variable, a built layer, or a model together with `layer`.
+        target: A model; or an array, a variable or a built layer.
         mark: The mark with its key, or the key alone, which means `SpreadSpectrum(key)`.
-        layer: Name of the layer of a model.
+        layers: Of a model, the layers that the mark was put on, as given to `attach` or `embed`; by
+            default every kernel and embedding table that is large enough.
+        reference: The owner's copy of the marked model. The suspect's neurons are then brought back
+            into its order and scale (`align`) before they are read, which undoes permutations,
+            rescaling and neurons put in. Both readings, as it is and re-aligned, count as tries.
+        tries: Number of independent attempts that this evidence is the best of, 1 or more.
 
     Returns:
         A `WatermarkReport`.
 
     Raises:
-        InputError: The mark is dormant, or the weight cannot carry it.
+        InputError: The mark is dormant, or no weight can carry it.
 
     Example:
 
     >>> weight = np.random.default_rng(0).normal(size=(64, 64))
-    >>> 0.3 < verify(weight, "never embedded").bit_error_rate < 0.7
-    True
+    >>> report = verify(weight, "never embedded")
+    >>> 0.3 < report.bit_error_rate < 0.7, report.verdict
+    (True, 'refuted')
     """
     if not isinstance(mark, Mark):
         mark = SpreadSpectrum(mark)
-    weights = _weights(target, layer)
-    if weights.size == 0 or not np.issubdtype(weights.dtype, np.floating):
-        raise InputError(
-            f"A weight of shape {weights.shape} and dtype {weights.dtype} cannot carry a mark; "
-            "floating point values were expected."
-        )
+    if not is_integer(tries) or tries < 1:
+        raise InputError(f"tries={tries!r} was given; an integer of at least 1 was expected.")
+    if reference is None:
+        return read(choose_kernels(target, mark, layers), mark, tries=tries)
+    kernels, missing, notes = _realigned(target, reference, mark, layers)
+    aligned = read(kernels, mark, tries=2 * tries, not_compared=missing, aligned=True, notes=notes)
+    try:
+        plain = read(choose_kernels(target, mark, layers), mark, tries=2 * tries)
+    except InputError:  # its layers are not there under these names: that is what aligning is for
+        return aligned
+    return plain if plain.bit_errors < aligned.bit_errors else aligned
+
+
+def read(
+    kernels: Sequence[Kernel],
+    mark: Mark,
+    *,
+    tries: int = 1,
+    not_compared: Sequence[str] = (),
+    aligned: bool = False,
+    contradictions: Sequence[str] = (),
+    notes: Sequence[str] = (),
+) -> WatermarkReport:
+    """Reads a mark from weights that were chosen already.
+
+    Args:
+        kernels: The weights.
+        mark: The mark with its key.
+        tries: See `verify`; the readings made here are counted besides.
+        not_compared: Weights that are missing, and why.
+        aligned: Whether the weights were re-aligned.
+        contradictions: What refutes the claim whatever is read.
+        notes: What the report should say besides.
+
+    Returns:
+        A `WatermarkReport`.
+    """
     signs = 2 * mark.message() - 1
-    matches = int(np.sum(mark.scores(weights) * signs > 0))
+    total = np.zeros(mark.num_bits)
+    readings = []
+    for kernel in kernels:
+        scores = mark.scores(kernel.values(), kernel.copy)
+        readings.append(Reading(kernel.name, kernel.shape, _errors(scores, signs)))
+        if np.isfinite(scores).all():
+            total += mark.confidence(kernel.shape) * scores
+    if len(readings) > 1:
+        readings.insert(0, Reading("all", (), _errors(total, signs)))
+    tries *= max(len(readings), 1)
+    fewest = min((reading.bit_errors for reading in readings), default=mark.num_bits)
+    chance = tries * matching_probability(mark.num_bits - fewest, mark.num_bits)
     return WatermarkReport(
         num_bits=mark.num_bits,
-        bit_errors=mark.num_bits - matches,
-        p_value=float(matching_probability(matches, mark.num_bits)),
+        readings=tuple(readings),
+        tries=tries,
+        p_value=float(min(chance, 1)),
+        not_compared=tuple(not_compared),
+        aligned=aligned,
+        contradictions=tuple(contradictions),
+        notes=tuple(notes),
+        **_payload(kernels, mark, total, readings, tries, float(chance)),
     )
 
 
-def matching_probability(matches: int, num_bits: int) -> Fraction:
-    """Probability that at least `matches` of `num_bits` fair coins come up right, exactly.
-
-    Example:
-
-    >>> matching_probability(3, 4)
-    Fraction(5, 16)
-    """
-    ways = sum(math.comb(num_bits, count) for count in range(matches, num_bits + 1))
-    return Fraction(ways, 2**num_bits)
+def _errors(scores: np.ndarray, signs: np.ndarray) -> int:
+    return int(np.sum(~(scores * signs > 0)))
 
 
-def _weights(target: Any, layer: str | None) -> np.ndarray:
-    if layer is not None:
-        if not isinstance(target, keras.Model):
-            raise InputError(
-                f"layer={layer!r} was given with a {type(target).__name__}; it names a layer of a "
-                "keras.Model."
-            )
-        try:
-            target = target.get_layer(layer)
-        except ValueError as error:
-            names = ", ".join(one.name for one in target.layers)
-            raise InputError(
-                f"Model {target.name!r} has no layer {layer!r}; it has {names}."
-            ) from error
-    if isinstance(target, (keras.Variable, keras.layers.Layer)):
-        target = keras.ops.convert_to_numpy(marked_variable(target))
-    return np.asarray(target)
+def _payload(kernels, mark, total, readings, tries, chance) -> dict[str, Any]:
+    """Decodes the payload from the best reading, or from all if none is good."""
+    own = mark.payload()
+    if own is None or not readings:
+        return {}
+    best = min(range(len(readings)), key=lambda place: readings[place].bit_errors)
+    scores = total
+    if readings[best].name != "all" and chance < _LEGIBLE:
+        kernel = kernels[best - (len(readings) > 1)]
+        scores = mark.scores(kernel.values(), kernel.copy)
+    found = decode(scores)
+    if np.array_equal(found, own):
+        return {"payload": payload_hex(found), "payload_matches": True}
+    # The nearest of 2**64 codewords was chosen, which is that many tries more.
+    apart = int(np.sum((scores > 0) != encode(found)))
+    other = matching_probability(mark.num_bits - apart, mark.num_bits)
+    other = float(min(tries * 2**NUM_PAYLOAD_BITS * other, 1))
+    legible = min(chance, other) < _LEGIBLE
+    return {
+        "payload": payload_hex(found) if legible else None,
+        "payload_matches": False,
+        "other_payload_p_value": other,
+    }
+
+
+def _realigned(target, reference, mark, layers):
+    """Brings the suspect's weights into the reference's order, by the reference's names."""
+    raise NotImplementedError

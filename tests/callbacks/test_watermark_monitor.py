@@ -95,10 +95,10 @@ def test_what_cannot_be_monitored_is_refused_before_training(data):
         WatermarkMonitor("top", "key")
     with pytest.raises(InputError, match="without its key"):
         WatermarkMonitor(model.layers[1], SpreadSpectrum.from_config(mark.get_config()))
-    with pytest.raises(InputError, match="need 256"):
-        WatermarkMonitor(model.layers[-1], mark)
+    with pytest.raises(InputError, match="need 512"):
+        WatermarkMonitor(model.layers[-1], SpreadSpectrum("key", num_bits=64))
     before = model.get_weights()
-    with pytest.raises(InputError, match="no layer 'nothing'"):
+    with pytest.raises(InputError, match="no layer or weight 'nothing'"):
         model.fit(*data, verbose=0, callbacks=[WatermarkMonitor("nothing", mark)])
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)

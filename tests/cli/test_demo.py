@@ -191,7 +191,7 @@ def test_the_kept_secrets_are_the_ones_that_prove(images):
     key = (images.folder / "secrets" / "watermark_key.txt").read_text().strip()
     model = keras.saving.load_model(images.folder / "models" / "robust.keras")
     found = watermark.verify(
-        model, watermark.SpreadSpectrum(key, num_bits=64), layer=training.MARKED_LAYER
+        model, watermark.SpreadSpectrum(key, num_bits=64), layers=training.MARKED_LAYER
     )
     assert found.bit_error_rate == images.report["watermark"]["ber"]
     assert found.p_value == pytest.approx(images.report["watermark"]["p_value"])

@@ -55,7 +55,7 @@ def kernel(model):
 
 def test_the_mark_is_read_back_and_costs_little_accuracy(plain, marked):
     model, accuracy, mark = marked
-    report = verify(model, mark, layer="hidden")
+    report = verify(model, mark, layers="hidden")
     assert report.bit_error_rate == 0.0
     assert report.p_value == 2.0**-64
     assert plain[1] > 0.9
@@ -64,7 +64,7 @@ def test_the_mark_is_read_back_and_costs_little_accuracy(plain, marked):
 
 def test_the_unmarked_model_is_not_claimed(plain, marked):
     mark = marked[2]
-    assert verify(plain[0], mark, layer="hidden").p_value > 1e-3
+    assert verify(plain[0], mark, layers="hidden").p_value > 1e-3
 
 
 def test_other_keys_find_nothing_in_the_marked_model(marked):
@@ -93,7 +93,7 @@ def test_the_mark_survives_fine_tuning_without_it(marked, digits):
     tuned.compile(keras.optimizers.Adam(1e-3), "sparse_categorical_crossentropy")
     tuned.fit(x[1200:1500], y[1200:1500], batch_size=32, epochs=1, verbose=0)
     assert not np.array_equal(kernel(tuned), kernel(model))
-    assert verify(tuned, mark, layer="hidden").bit_errors <= 1
+    assert verify(tuned, mark, layers="hidden").bit_errors <= 1
 
 
 def test_destroying_the_weight_destroys_the_mark(marked):

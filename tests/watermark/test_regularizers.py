@@ -9,6 +9,7 @@ from harness_regularizers import gradient, run_regularizer_test
 from keras_secure.errors import InputError
 from keras_secure.watermark import SpreadSpectrum, Uchida, verify
 from keras_secure.watermark.carriers import random_bits, random_order, standard_normal
+from keras_secure.watermark.payload import encode
 
 SCHEMES = [SpreadSpectrum, Uchida]
 PINNED_BITS = "000111101001111101001111"
@@ -44,7 +45,7 @@ def test_spread_spectrum_against_its_formula():
 def test_the_gradient_of_spread_spectrum_lies_along_its_carriers():
     mark = SpreadSpectrum("k", num_bits=8, margin=1.5)
     values = weight()
-    carrier, shares = mark._carrier(values.shape)
+    carrier, shares = mark._carrier(values.shape, 0)
     signs = 2.0 * mark.message() - 1
     short = np.maximum(0.0, 1.5 - mark.scores(values) * signs)
     scale = np.sqrt(np.mean(np.square(values, dtype="float64")))
@@ -95,11 +96,15 @@ def test_spread_spectrum_leaves_an_embedded_weight_alone():
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_any_host_rebuilds_the_same_mark(scheme):
     values = weight()
-    np.testing.assert_array_equal(scheme("key").scores(values), scheme(b"key").scores(values))
-    np.testing.assert_array_equal(scheme("key").message(), scheme("key").message())
-    other = scheme("key2")
-    assert not np.array_equal(scheme("key").message(), other.message())
-    assert not np.allclose(scheme("key").scores(values), other.scores(values))
+    first, again, other = (scheme(key, num_bits=64) for key in ("key", b"key", "key2"))
+    np.testing.assert_array_equal(first.scores(values), again.scores(values))
+    np.testing.assert_array_equal(first.message(), again.message())
+    assert not np.array_equal(first.message(), other.message())
+    assert not np.allclose(first.scores(values), other.scores(values))
+    assert not np.allclose(first.scores(values), first.scores(values, copy=1))
+    assert np.array_equal(scheme("key").message(), scheme(b"key").message())
+    assert np.array_equal(scheme("key").message(), encode(scheme("key").payload()))
+    assert not np.array_equal(scheme("key").payload(), scheme("key2").payload())
 
 
 def test_carriers_are_fixed_for_ever():
@@ -149,6 +154,14 @@ def test_messages(scheme, message, bits):
         {"message": [0, 1], "num_bits": 3},
         {"num_bits": 0},
         {"num_bits": 2.5},
+        {"payload": "nine byte"},
+        {"payload": 2**64},
+        {"payload": -1},
+        {"payload": [0, 1]},
+        {"payload": 1.5},
+        {"payload": b""},
+        {"payload": "a", "num_bits": 16},
+        {"payload": "a", "message": "a"},
         {"strength": 0.0},
         {"strength": float("nan")},
         {"strength": "much"},
@@ -160,11 +173,13 @@ def test_what_cannot_be_used_is_refused(scheme, options):
 
 
 def test_too_small_a_weight_is_refused_with_the_size_that_fits():
-    with pytest.raises(InputError, match="need 1024"):
+    with pytest.raises(InputError, match="need 2048"):
         SpreadSpectrum("key")(keras.ops.zeros((10, 10)))
-    with pytest.raises(InputError, match="num_bits=6 "):
+    with pytest.raises(InputError, match="num_bits=12 "):
         SpreadSpectrum("key")(keras.ops.zeros((10, 10)))
-    SpreadSpectrum("key", num_bits=6)(keras.ops.zeros((10, 10)))
+    SpreadSpectrum("key", num_bits=12)(keras.ops.zeros((10, 10)))
+    with pytest.raises(InputError, match="need 256"):
+        SpreadSpectrum("key", num_bits=16, margin=2.0)(keras.ops.zeros((10, 10)))
     with pytest.raises(InputError, match="num_bits=10"):
         Uchida("key")(keras.ops.zeros((10, 10)))
     Uchida("key", num_bits=10)(keras.ops.zeros((10, 10)))
@@ -175,6 +190,9 @@ def test_no_way_out_for_the_secret(scheme):
     mark = scheme("topsecret", message="hidden!!")
     mark.scores(weight())
     public = f"{mark!r} {mark.get_config()} {keras.regularizers.serialize(mark)} {mark}"
+    coded = scheme("topsecret", payload="hidden!!")
+    coded.message()
+    public += f"{coded!r} {coded.get_config()} {vars(scheme.from_config(coded.get_config()))}"
     assert "topsecret" not in public
     assert "hidden" not in public
     pickled = pickle.dumps(mark)

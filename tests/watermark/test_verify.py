@@ -6,7 +6,7 @@ import pytest
 
 from keras_secure.errors import InputError
 from keras_secure.watermark import SpreadSpectrum, Uchida, verify
-from keras_secure.watermark.verify import matching_probability
+from keras_secure.watermark.report import matching_probability
 
 
 def weight(shape=(64, 64), seed=0):
@@ -48,7 +48,7 @@ def test_every_kind_of_target(scheme):
         (keras.ops.convert_to_numpy(layer.kernel), None),
         (model, layer.name),
     ]:
-        report = verify(target, mark, layer=where)
+        report = verify(target, mark, layers=where)
         assert report.message_matches
         assert (report.num_bits, report.bit_errors, report.bit_error_rate) == (64, 0, 0.0)
         assert report.p_value == 2.0**-64
@@ -60,19 +60,20 @@ def test_every_kind_of_target(scheme):
 def test_a_key_alone_means_spread_spectrum():
     layer, _ = embedded(SpreadSpectrum("key"))
     assert verify(layer, "key") == verify(layer, b"key") == verify(layer, SpreadSpectrum("key"))
+    assert verify(layer, "key").num_bits == 256
     assert verify(layer, "key").message_matches
 
 
 @pytest.mark.parametrize("scheme", [SpreadSpectrum, Uchida])
-@pytest.mark.parametrize("message", [None, [1] * 64])
+@pytest.mark.parametrize("options", [{"num_bits": 64}, {"message": [1] * 64}])
 @pytest.mark.parametrize("offset", [0.0, 5.0])
-def test_p_values_of_foreign_keys_are_uniform(scheme, message, offset):
+def test_p_values_of_foreign_keys_are_uniform(scheme, options, offset):
     """Neither a chosen message nor a lopsided weight makes false claims likelier."""
     from scipy import stats
 
     values = weight() + offset
     errors = np.array(
-        [verify(values, scheme(f"key {n}", message=message)).bit_errors for n in range(200)]
+        [verify(values, scheme(f"key {n}", **options)).bit_errors for n in range(200)]
     )
     # 200 keys of 64 fair coins each: the total and the spread are both pinned.
     assert stats.binomtest(int(errors.sum()), 200 * 64).pvalue > 1e-4
@@ -104,13 +105,15 @@ def test_a_weight_that_says_nothing_proves_nothing(scheme, fill, bit):
 
 def test_what_cannot_be_verified_is_refused():
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(64, name="wide")])
-    with pytest.raises(InputError, match="many weights"):
+    with pytest.raises(InputError, match=r"No weight .* wide/kernel \(4, 64\)"):
         verify(model, "key")
-    with pytest.raises(InputError, match="it has wide"):
-        verify(model, "key", layer="narrow")
-    with pytest.raises(InputError, match="layer of a"):
-        verify(weight(), "key", layer="wide")
-    with pytest.raises(InputError, match="need 1024"):
-        verify(model, "key", layer="wide")
+    with pytest.raises(InputError, match="its kernels are wide/kernel"):
+        verify(model, "key", layers="narrow")
+    with pytest.raises(InputError, match="layers of a"):
+        verify(weight(), "key", layers="wide")
+    with pytest.raises(InputError, match="need 2048"):
+        verify(model, "key", layers="wide")
+    with pytest.raises(InputError, match="tries=0"):
+        verify(weight(), "key", tries=0)
     with pytest.raises(InputError, match="floating point"):
         verify(np.ones((64, 64), "int32"), "key")

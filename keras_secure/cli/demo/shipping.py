@@ -27,7 +27,7 @@ def new_mark():
 
 def measure_watermark(trained, mark):
     """Returns the report's section on the watermark in the robust model."""
-    found = ks.watermark.verify(trained.model, mark, layer=MARKED_LAYER)
+    found = ks.watermark.verify(trained.model, mark, layers=MARKED_LAYER)
     return {
         "bits": found.num_bits,
         "ber": found.bit_error_rate,
