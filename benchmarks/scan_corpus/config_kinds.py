@@ -1,5 +1,7 @@
 """Configs that name what must not be named: code, foreign classes, other files, huge shapes."""
 
+from dataclasses import replace
+
 from scan_corpus.keras_archives import (
     dense,
     dumped,
@@ -39,6 +41,8 @@ def config_kind(name, harm, effect, cve="", family="config", fixed=()):
         def build(folder, variant):
             made = make(variant)
             layers = made if isinstance(made, list) else [made]
+            if any("inbound_nodes" in one for one in layers):
+                variant = replace(variant, outer="Functional")
             return write_model(folder, model(layers, variant), variant)
 
         kind(name, family, harm, effect, cve, fixed)(build)
@@ -77,10 +81,13 @@ def lambda_layer(variant, function, **more):
     return layer("Lambda", config | more, variant, name=variant.name)
 
 
-def called(one, variant, arguments):
-    """The layer with the arguments of its call, which a functional model makes while it loads."""
-    calls = [{"args": arguments, "kwargs": {}}]
-    return one | {"inbound_nodes": calls} if variant.outer == "Functional" else one
+def called(one, arguments):
+    """The layer with a call in which the first of `arguments` stands for its inputs.
+
+    A functional model makes the call while it is loaded, so nothing needs to be predicted.
+    """
+    call = {"args": [], "kwargs": {"inputs": arguments[0]} if arguments else {}}
+    return one | {"inbound_nodes": [call], "build_config": {"input_shape": [None, 4]}}
 
 
 @config_kind("lambda-bytecode", "code", UNSAFE_ONLY, "CVE-2024-3660")
@@ -113,7 +120,7 @@ def _lambda_mask(variant):
 
 @config_kind("lambda-foreign-function", "code", OLD_IMPORT, "CVE-2025-1550")
 def _lambda_foreign(variant):
-    return called(lambda_layer(variant, picked_function(variant)), variant, picked_call(variant))
+    return called(lambda_layer(variant, picked_function(variant)), picked_call(variant))
 
 
 @config_kind("lambda-foreign-function-legacy", "code", REFUSED, "CVE-2025-1550")
@@ -125,7 +132,7 @@ def _lambda_foreign_legacy(variant):
 @config_kind("function-as-layer", "code", OLD_IMPORT, "CVE-2025-1550")
 def _function_as_layer(variant):
     one = picked_function(variant) | {"name": variant.name}
-    return called(one, variant, picked_call(variant))
+    return called(one, picked_call(variant))
 
 
 @config_kind("function-type", "code", REFUSED)
@@ -144,7 +151,7 @@ def _get_file(variant):
         "force_download": True,
     }
     one = lambda_layer(variant, function(module, "get_file"), arguments=arguments)
-    return called(one, variant, ["payload"])
+    return called(one, ["payload"])
 
 
 @config_kind("enable-unsafe", "code", KERAS_GADGET, "CVE-2025-9906")
@@ -152,22 +159,20 @@ def _enable_unsafe(variant):
     opened = lambda_layer(variant, function("keras.config", "enable_unsafe_deserialization"))
     second = lambda_layer(variant, code(variant))
     second["config"]["name"] = second["name"] = variant.name + "_2"
-    return [called(opened, variant, []), second]
+    return [called(opened, []), second]
 
 
 @config_kind("enable-unsafe-alone", "code", KERAS_GADGET, "CVE-2025-9906")
 def _enable_unsafe_alone(variant):
     module = variant.pick(("keras.config", "keras.src.saving.serialization_lib"), "module")
-    return called(
-        lambda_layer(variant, function(module, "enable_unsafe_deserialization")), variant, []
-    )
+    return called(lambda_layer(variant, function(module, "enable_unsafe_deserialization")), [])
 
 
 @config_kind("set-global-attribute", "code", KERAS_GADGET, "CVE-2025-9906")
 def _set_global(variant):
     changed = function("keras.src.backend.common.global_state", "set_global_attribute")
     one = lambda_layer(variant, changed, arguments={"value": False})
-    return called(one, variant, ["safe_mode_saving"])
+    return called(one, ["safe_mode_saving"])
 
 
 @config_kind("load-model", "code", KERAS_GADGET, "CVE-2025-8747")
@@ -175,19 +180,19 @@ def _load_model(variant):
     module = variant.pick(("keras.models", "keras.saving", "keras"), "module")
     loaded = function(module, "load_model")
     one = lambda_layer(variant, loaded, arguments={"safe_mode": False})
-    return called(one, variant, [f"/tmp/{MARKER}.keras"])
+    return called(one, [f"/tmp/{MARKER}.keras"])
 
 
 @config_kind("func-load", "code", KERAS_GADGET)
 def _func_load(variant):
     one = lambda_layer(variant, function("keras.src.utils.python_utils", "func_load"))
-    return called(one, variant, [bytecode(variant)])
+    return called(one, [bytecode(variant)])
 
 
 @config_kind("numpy-load", "code", OLD_IMPORT, "CVE-2025-1550")
 def _numpy_load(variant):
     one = lambda_layer(variant, function("numpy", "load"), arguments={"allow_pickle": True})
-    return called(one, variant, [f"/tmp/{MARKER}.npy"])
+    return called(one, [f"/tmp/{MARKER}.npy"])
 
 
 def paths(variant):
@@ -405,8 +410,6 @@ def _config_depth(folder, variant):
     text = dumped(model([dense(variant.name)], variant), variant)
     depth = variant.pick((100_000, 20_000), "depth")
     if variant.container == "h5":
-        from dataclasses import replace
-
         variant = replace(variant, container="keras")
     bomb = b'{"extra": ' + b"[" * depth + b"]" * depth + b", " + text[1:]
     return write_model(folder, bomb, variant)
