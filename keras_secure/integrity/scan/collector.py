@@ -1,0 +1,105 @@
+"""Gathers findings while a scan runs, within its limits."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Collection
+from typing import Any
+
+from keras_secure.findings import Finding, Severity
+from keras_secure.integrity.scan.limits import ScanLimits
+from keras_secure.integrity.scan.place import Place, quoted
+from keras_secure.integrity.scan.rules import RULES
+
+
+class OutOfTime(Exception):
+    """The scan has used up its time."""
+
+
+class Collector:
+    """What every inspection writes to and asks for its limits.
+
+    Args:
+        emit: Takes each finding as it is made, so that none is lost where the process dies.
+        limits: The limits of the scan.
+        allow: Names that the user vouches for: `"module>Class"`, registered names, operations.
+        deadline: Value of `time.monotonic()` at which the scan gives up.
+    """
+
+    def __init__(
+        self,
+        emit: Callable[[Finding], None],
+        limits: ScanLimits,
+        allow: Collection[str] = (),
+        deadline: float = float("inf"),
+    ):
+        self.limits = limits
+        self.allow = frozenset(allow)
+        self.files = 0
+        self.bytes = 0
+        self.unfolded = 0
+        self._emit = emit
+        self._deadline = deadline
+        self._counts: Counter[tuple[str, str]] = Counter()
+
+    def add(
+        self,
+        rule: str,
+        statement: str,
+        place: Place,
+        severity: Severity | None = None,
+        **evidence: Any,
+    ) -> None:
+        """Reports one finding.
+
+        Args:
+            rule: Its identifier, a key of `RULES`.
+            statement: One sentence on what was found; names in it are to be `quoted`.
+            place: Where it was found.
+            severity: Another severity than the rule's own.
+            **evidence: Further values, JSON-serializable; long strings are cut.
+        """
+        key = (rule, place.file)
+        self._counts[key] += 1
+        if self._counts[key] > self.limits.findings:
+            return
+        kept = {name: _short(value) for name, value in evidence.items()}
+        self._emit(
+            Finding(
+                rule,
+                severity or RULES[rule].severity,
+                statement,
+                {"file": place.file, "place": place.inner, **kept},
+                RULES[rule].remedy,
+            )
+        )
+
+    def tick(self) -> None:
+        """Ends the scan where its time is over; called in every loop over what a file holds."""
+        if time.monotonic() > self._deadline:
+            raise OutOfTime
+
+    def close(self) -> None:
+        """Says how many findings were counted only."""
+        for (rule, file), count in sorted(self._counts.items()):
+            if count > self.limits.findings:
+                self._counts[rule, file] = 0
+                more = count - self.limits.findings
+                self.add(
+                    "scan.limits.findings",
+                    f"{more} more findings {rule} in this file are not listed.",
+                    Place(file),
+                    rule=rule,
+                    count=more,
+                )
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, (str, bytes)):
+        return quoted(value)
+    if isinstance(value, (list, tuple)):
+        return [_short(item) for item in value[:20]]
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 2**63:
+        return quoted(str(value)) if value.bit_length() < 4000 else "a huge number"
+    return (
+        value if isinstance(value, (bool, int, float, type(None))) else quoted(repr(value)[:2000])
+    )

@@ -1,0 +1,334 @@
+"""Configurations of Keras objects: what loading them would build, call, import or open."""
+
+from typing import Any
+
+from keras_secure.integrity.scan import keras_names
+from keras_secure.integrity.scan.collector import Collector
+from keras_secure.integrity.scan.parameter_budget import declared_parameters
+from keras_secure.integrity.scan.place import Place, quoted
+from keras_secure.integrity.scan.strings import code_kind, location_kind
+
+VALUE_CLASSES = frozenset(
+    {
+        "__bytes__",
+        "__ellipsis__",
+        "__keras_tensor__",
+        "__numpy__",
+        "__slice__",
+        "__tensor__",
+        "__tuple__",
+        "__typespec__",
+    }
+)
+LOADERS = frozenset({"TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"})
+FILE_KEYS = frozenset({"vocabulary", "idf_weights"})
+FREE_TEXT = frozenset({"vocabulary", "input_vocabulary", "value", "oov_token", "mask_token"})
+_OPERATION_LAYERS = frozenset({"TFOpLambda", "SlicingOpLambda", "ClassMethod", "InstanceMethod"})
+_SAFE_OPERATIONS = ("math.", "nn.", "__operators__.", "linalg.", "image.", "random.", "strings.")
+_DANGEROUS_OPERATIONS = ("io.", "py_function", "numpy_function", "raw_ops", "saved_model", "load_")
+_BUILTIN_MODULES = frozenset({None, "", "builtins"})
+_FUNCTION_MODULES = frozenset(
+    {
+        "builtins",
+        "keras.activations",
+        "keras.constraints",
+        "keras.initializers",
+        "keras.losses",
+        "keras.metrics",
+        "keras.regularizers",
+    }
+)
+
+
+def inspect_config(config: Any, place: Place, collector: Collector, legacy: bool = False) -> int:
+    """Walks through everything in a configuration.
+
+    Args:
+        config: What `json.loads` returned.
+        place: Where the configuration stands.
+        collector: Takes the findings.
+        legacy: Whether it is of Keras 2 or of an HDF5 file, where objects have no module.
+
+    Returns:
+        How many parameters the configuration declares at least.
+    """
+    walk = _Walk(place, collector, legacy)
+    stack: list[tuple[Any, str, str]] = [(config, "", "")]
+    while stack:
+        value, path, key = stack.pop()
+        walk.visit(value, path, key)
+        if isinstance(value, dict):
+            stack += [(v, f"{path}/{quoted(k, 60)}", k) for k, v in reversed(value.items())]
+        elif isinstance(value, list):
+            # Words of a vocabulary are data, whatever they look like.
+            if key in FREE_TEXT and all(not isinstance(item, (dict, list)) for item in value):
+                continue
+            stack += [(v, f"{path}/{i}", key) for i, v in reversed(list(enumerate(value)))]
+    return walk.parameters
+
+
+class _Walk:
+    def __init__(self, place: Place, collector: Collector, legacy: bool):
+        self.place = place
+        self.collector = collector
+        self.legacy = legacy
+        self.parameters = 0
+
+    def add(self, rule, statement, path, **evidence):
+        self.collector.add(rule, statement, self.place.inside(path or "/"), **evidence)
+
+    def visit(self, value: Any, path: str, key: str) -> None:
+        self.collector.tick()
+        if isinstance(value, dict):
+            if isinstance(value.get("class_name"), str):
+                self.object(value, path)
+            elif "class_name" in value:
+                self.add(
+                    "scan.keras.malformed",
+                    f"The class name is {quoted(value['class_name'])}, not a string.",
+                    path,
+                )
+            for name in value:
+                self.string(name, path, "")
+            if value.get("safe_mode") is False:
+                self.add("scan.keras.unsafe", "The configuration asks for safe_mode=False.", path)
+        elif isinstance(value, str):
+            self.string(value, path, key)
+
+    def object(self, value: dict[str, Any], path: str) -> None:
+        name = value["class_name"]
+        config = value.get("config")
+        module = value.get("module")
+        registered = value.get("registered_name")
+        evidence = {"class_name": name, "module": module, "registered_name": registered}
+        label = quoted(name)
+        self.parameters += declared_parameters(name, config, value.get("build_config"))
+        if name == "__lambda__":
+            self.add("scan.keras.lambda", "A Python lambda is stored here.", path, **evidence)
+        elif name in VALUE_CLASSES:
+            if name == "__typespec__":
+                self.typespec(value, path, evidence)
+        elif name == "function":
+            self.function(config, module, registered, path)
+        elif name == "Lambda" or name.endswith(">Lambda"):
+            kind = _lambda_kind(config)
+            self.add("scan.keras.lambda", f"A Lambda layer runs {kind}.", path, **evidence)
+        elif name in LOADERS:
+            target = config.get("filepath") if isinstance(config, dict) else None
+            what = f" from {quoted(target)!r}" if isinstance(target, str) else ""
+            self.add(
+                "scan.keras.foreign_model",
+                f"The layer {label} loads and runs another model{what}.",
+                path,
+                **evidence,
+            )
+        elif name in _OPERATION_LAYERS:
+            self.operation_layer(name, config, path)
+        else:
+            self.known_class(value, path, evidence)
+        if isinstance(config, dict):
+            self.files(config, path)
+
+    def known_class(self, value, path, evidence) -> None:
+        name, module = value["class_name"], value.get("module")
+        registered = value.get("registered_name")
+        label = f"{quoted(module)}>{quoted(name)}" if module else quoted(name)
+        names = {f"{module}>{name}", *(n for n in (registered,) if isinstance(n, str))}
+        if ">" in name:
+            names.add(name)
+        if allowed := names & self.collector.allow:
+            self.add(
+                "scan.keras.allowed",
+                f"{label} was allowed as {sorted(allowed)[0]}.",
+                path,
+                **evidence,
+            )
+        elif not isinstance(module, (str, type(None))):
+            self.add("scan.keras.malformed", f"The module of {label} is no string.", path)
+        elif _is_ours(module, registered, name):
+            self.add("scan.keras.own_class", f"{label} belongs to keras_secure.", path, **evidence)
+        elif _is_builtin(module, name, registered):
+            pass
+        elif module in _BUILTIN_MODULES and ">" not in name:
+            if not self.legacy or not _is_legacy(name):
+                self.add("scan.keras.class", f"{label} is no class of Keras.", path, **evidence)
+        elif module and _reaches_out(module, name):
+            self.add(
+                "scan.keras.module",
+                f"Loading would look up {label}, which no model needs.",
+                path,
+                **evidence,
+            )
+        else:
+            self.add("scan.keras.class", f"{label} is no class of Keras.", path, **evidence)
+
+    def function(self, name, module, registered, path) -> None:
+        evidence = {"function": name, "module": module, "registered_name": registered}
+        label = f"{quoted(module)}>{quoted(name)}"
+        if not isinstance(name, str) or not isinstance(module, (str, type(None))):
+            self.add("scan.keras.malformed", "A function has no name that is a string.", path)
+            return
+        names = {f"{module}>{name}", *(n for n in (registered,) if isinstance(n, str))} - {
+            "function"
+        }
+        short = name.rpartition(">")[2]
+        if names & self.collector.allow or (name in self.collector.allow and ">" in name):
+            self.add("scan.keras.allowed", f"{label} was allowed.", path, **evidence)
+        elif registered not in (None, "function", name, short):
+            self.foreign_function(label, module, path, evidence)
+        elif module in _FUNCTION_MODULES or module is None:
+            if name not in keras_names.KERAS_FUNCTIONS:
+                self.foreign_function(label, None, path, evidence)
+        elif module in ("keras.ops", "keras.ops.image", "keras.ops.nn", "keras.ops.numpy"):
+            if name not in keras_names.KERAS_OPERATIONS:
+                self.foreign_function(label, module, path, evidence)
+        elif _is_ours(module, registered, name):
+            self.add("scan.keras.own_class", f"{label} belongs to keras_secure.", path, **evidence)
+        else:
+            self.foreign_function(label, module, path, evidence)
+
+    def foreign_function(self, label, module, path, evidence) -> None:
+        if module is None or not _reaches_out(module, str(evidence["function"])):
+            self.add("scan.keras.class", f"{label} is no function of Keras.", path, **evidence)
+        else:
+            self.add(
+                "scan.keras.function",
+                f"Loading would look up the function {label}, which no model needs.",
+                path,
+                **evidence,
+            )
+
+    def operation_layer(self, name, config, path) -> None:
+        function = config.get("function") if isinstance(config, dict) else None
+        if not isinstance(function, str):
+            function = ""
+        safe = function.startswith(_SAFE_OPERATIONS) or "." not in function
+        dangerous = any(part in function for part in _DANGEROUS_OPERATIONS)
+        if dangerous or not safe:
+            self.add(
+                "scan.keras.function",
+                f"The layer {name} calls TensorFlow's function {quoted(function)!r}.",
+                path,
+                function=function,
+            )
+
+    def typespec(self, value, path, evidence) -> None:
+        module, name = value.get("module"), value.get("spec_name")
+        known = isinstance(module, str) and module.startswith("tensorflow.python.framework.")
+        if not (known and isinstance(name, str) and name.endswith("Spec")):
+            self.add(
+                "scan.keras.module",
+                f"A type would be looked up as {quoted(module)}>{quoted(name)}.",
+                path,
+                **evidence,
+            )
+
+    def files(self, config: dict[str, Any], path: str) -> None:
+        for key in FILE_KEYS & config.keys():
+            if isinstance(config[key], str):
+                self.add(
+                    "scan.keras.vocabulary_file",
+                    f"The {key} would be read from {quoted(config[key])!r} while loading.",
+                    f"{path}/config/{key}",
+                    target=config[key],
+                )
+
+    def string(self, text: str, path: str, key: str) -> None:
+        if "unsafe_deserialization" in text:
+            self.add(
+                "scan.keras.unsafe", "The text names the switch that turns safe mode off.", path
+            )
+        if kind := code_kind(text):
+            self.add(
+                "scan.keras.code", f"The text holds {kind}.", path, kind=kind, text=quoted(text, 80)
+            )
+        elif key not in FREE_TEXT and (kind := location_kind(text)):
+            self.add(
+                "scan.keras.path",
+                f"The text {quoted(text, 120)!r} is an {kind}."
+                if kind[0] == "a"
+                else f"The text {quoted(text, 120)!r} is a {kind}.",
+                path,
+                target=text,
+            )
+
+
+def _lambda_kind(config: Any) -> str:
+    function = config.get("function") if isinstance(config, dict) else None
+    if isinstance(function, dict) and function.get("class_name") == "function":
+        return f"the function {quoted(function.get('module'))}>{quoted(function.get('config'))}"
+    if isinstance(function, str):
+        return f"the function {quoted(function, 80)!r}"
+    return "Python code that the file carries" if function else "a Python function"
+
+
+def _is_ours(module, registered, name) -> bool:
+    if isinstance(module, str) and module.split(".")[0] not in ("keras_secure", "builtins", ""):
+        return False
+    ours = any(isinstance(n, str) and n.startswith("keras_secure>") for n in (registered, name))
+    return ours
+
+
+def _is_builtin(module, name, registered) -> bool:
+    if name not in keras_names.KERAS_CLASSES.get(module or "", ()):
+        return False
+    return registered in (None, name)
+
+
+def _is_legacy(name: str) -> bool:
+    return name in keras_names.LEGACY_CLASSES or any(
+        name in names for names in keras_names.KERAS_CLASSES.values()
+    )
+
+
+def _reaches_out(module: str, name: str) -> bool:
+    """Whether naming this module can be no mistake: no package of layers has such a name."""
+    import sys
+
+    root = module.split(".")[0]
+    if root in ("keras", "tf_keras", "tensorflow"):
+        # A class that is missing from our list is one thing, a function that acts another.
+        return name in _ACTING or not name[:1].isupper() or root != "keras"
+    return root in sys.stdlib_module_names or root in _REACHING
+
+
+_ACTING = frozenset({"KerasFileEditor", "CustomObjectScope", "ExportArchive", "Progbar", "Config"})
+_REACHING = frozenset(
+    [
+        "IPython",
+        "PIL",
+        "aiohttp",
+        "cloudpickle",
+        "cv2",
+        "dask",
+        "dill",
+        "fabric",
+        "flask",
+        "git",
+        "h5py",
+        "httpx",
+        "jax",
+        "joblib",
+        "numba",
+        "numpy",
+        "nt",
+        "pandas",
+        "paramiko",
+        "pip",
+        "pkg_resources",
+        "posix",
+        "psutil",
+        "pty",
+        "pywin32",
+        "requests",
+        "scipy",
+        "setuptools",
+        "sklearn",
+        "torch",
+        "torchvision",
+        "urllib3",
+        "wget",
+        "win32api",
+        "yaml",
+    ]
+)

@@ -1,0 +1,362 @@
+"""A zip file's entries, read strictly: what two readers could take differently is reported."""
+
+import stat
+import struct
+import tempfile
+import unicodedata
+import zlib
+from collections import Counter
+from dataclasses import dataclass
+from typing import IO
+
+from keras_secure.integrity.scan.collector import Collector
+from keras_secure.integrity.scan.names import name_problem
+from keras_secure.integrity.scan.place import Place, quoted
+from keras_secure.integrity.scan.region import Region
+
+STORED, DEFLATED = 0, 8
+_IN_MEMORY = 32 * 2**20
+_BLOCK = 2**20
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry, as the central directory describes it.
+
+    Args:
+        name: Its name, decoded.
+        method: How it is compressed.
+        flags: General-purpose bits.
+        crc: CRC-32 of its contents.
+        stored: Compressed bytes.
+        size: Uncompressed bytes, as declared.
+        header: Offset of its local header.
+        mode: Unix mode, 0 where the archive gives none.
+        raw: The name's bytes.
+    """
+
+    name: str
+    method: int
+    flags: int
+    crc: int
+    stored: int
+    size: int
+    header: int
+    mode: int
+    raw: bytes
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether the entry names a folder."""
+        return self.name.endswith("/")
+
+
+class MalformedArchive(Exception):
+    """The bytes are no zip file that can be read."""
+
+
+class ZipArchive:
+    """The entries of a zip file.
+
+    Args:
+        data: The file.
+        place: Where it stands.
+        collector: Takes the findings.
+
+    Raises:
+        MalformedArchive: There is no directory of entries that can be read.
+    """
+
+    def __init__(self, data: Region, place: Place, collector: Collector):
+        self.data = data
+        self.place = place
+        self.collector = collector
+        self._starts: dict[int, int] = {}
+        self.entries = self._directory()
+        self._check_names()
+        self._check_layout()
+
+    def open(self, entry: Entry) -> Region | None:
+        """The contents of an entry, unfolded within the limits; None where there are none."""
+        start = self._starts.get(entry.header)
+        if start is None or entry.flags & 1:
+            return None
+        place = self.place.inside(entry.name)
+        stored = self.data.within(start, entry.stored)
+        if entry.method == STORED:
+            if entry.size != entry.stored:
+                self.collector.add(
+                    "scan.archive.mismatch",
+                    f"The entry is not compressed, has {entry.stored} bytes and declares "
+                    f"{entry.size}.",
+                    place,
+                )
+            self._check_crc(stored, entry, place)
+            return stored
+        if entry.method != DEFLATED:
+            return None
+        return self._inflate(stored, entry, place)
+
+    def _inflate(self, stored: Region, entry: Entry, place: Place) -> Region | None:
+        limits = self.collector.limits
+        inflater = zlib.decompressobj(-15)
+        # Not closed here: the caller reads from it, and it has no name to leave behind.
+        file: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115
+        size = crc = 0
+        stored.seek(0)
+        pending = b""
+        while not inflater.eof:
+            self.collector.tick()
+            block = pending or stored.read(_BLOCK)
+            try:
+                data = inflater.decompress(block, _BLOCK) if block else inflater.flush(_BLOCK)
+            except zlib.error as error:
+                self.collector.add(
+                    "scan.archive.malformed", f"The entry cannot be unfolded: {error}.", place
+                )
+                return None
+            pending = inflater.unconsumed_tail
+            if not data and not block:
+                break
+            size += len(data)
+            crc = zlib.crc32(data, crc)
+            self.collector.unfolded += len(data)
+            ratio = size / max(1, entry.stored)
+            if (size > _BLOCK and ratio > limits.ratio) or (
+                self.collector.unfolded > limits.unfolded
+            ):
+                self.collector.add(
+                    "scan.archive.bomb",
+                    f"{entry.stored} stored bytes unfold into more than {size}.",
+                    place,
+                    stored=entry.stored,
+                    unfolded=size,
+                )
+                return None
+            file.write(data)
+        if size != entry.size or (crc != entry.crc):
+            self.collector.add(
+                "scan.archive.mismatch",
+                f"The entry declares {entry.size} bytes and unfolds into {size}, or its checksum "
+                "differs.",
+                place,
+            )
+        return Region(file, 0, size)
+
+    def _check_crc(self, stored: Region, entry: Entry, place: Place) -> None:
+        crc = 0
+        stored.seek(0)
+        while block := stored.read(_BLOCK):
+            self.collector.tick()
+            crc = zlib.crc32(block, crc)
+        if crc != entry.crc:
+            self.collector.add(
+                "scan.archive.mismatch", "The checksum of the entry is another one.", place
+            )
+
+    def _directory(self) -> list[Entry]:
+        tail_size = min(self.data.size, 65_557)
+        tail = self.data.at(self.data.size - tail_size, tail_size)
+        position = tail.rfind(b"PK\x05\x06")
+        if position < 0 or position + 22 > len(tail):
+            raise MalformedArchive("it has no end record")
+        end = self.data.size - tail_size + position
+        fields = struct.unpack("<4s4H2LH", tail[position : position + 22])
+        _, disk, start_disk, here, count, size, offset, comment = fields
+        trailing = self.data.size - end - 22
+        if comment or trailing:
+            self.collector.add(
+                "scan.archive.hidden",
+                f"{trailing} bytes stand behind the archive's end record.",
+                self.place,
+                bytes=trailing,
+            )
+        directory_end = end
+        locator = self.data.at(end - 20, 20) if end >= 20 else b""
+        if locator[:4] == b"PK\x06\x07":
+            position64 = struct.unpack("<Q", locator[8:16])[0]
+            record = self.data.at(position64, 56) if position64 + 56 <= end else b""
+            if record[:4] != b"PK\x06\x06":
+                raise MalformedArchive("its 64-bit end record is missing")
+            here, count, size, offset = struct.unpack("<4Q", record[24:56])
+            directory_end = position64
+        if disk not in (0, 0xFFFF) or start_disk not in (0, 0xFFFF) or here != count:
+            self.collector.add(
+                "scan.archive.mismatch", "The archive claims to span several disks.", self.place
+            )
+        if count > self.collector.limits.files:
+            self.collector.add(
+                "scan.limits.files", f"The archive has {count} entries.", self.place, count=count
+            )
+            raise MalformedArchive("it has too many entries")
+        before = directory_end - size - offset
+        if before < 0 or size > self.data.size:
+            raise MalformedArchive("its directory does not fit into it")
+        if before:
+            self.collector.add(
+                "scan.archive.hidden",
+                f"{before} bytes stand before the archive.",
+                self.place,
+                bytes=before,
+            )
+        self._before = before
+        self._directory_start = before + offset
+        return self._entries(self.data.at(before + offset, size), count)
+
+    def _entries(self, directory: bytes, count: int) -> list[Entry]:
+        entries, position = [], 0
+        while position + 46 <= len(directory) and len(entries) <= self.collector.limits.files:
+            self.collector.tick()
+            fields = struct.unpack("<4s4B4HL2L5H2L", directory[position : position + 46])
+            if fields[0] != b"PK\x01\x02":
+                raise MalformedArchive("an entry of its directory is none")
+            system, flags, method, crc = fields[2], fields[5], fields[6], fields[9]
+            stored, size, name_size, extra_size, comment_size = fields[10:15]
+            attributes, header = fields[17], fields[18]
+            position += 46
+            raw = directory[position : position + name_size]
+            extra = directory[position + name_size : position + name_size + extra_size]
+            position += name_size + extra_size + comment_size
+            size, stored, header = _wide(extra, size, stored, header)
+            name = raw.decode("utf-8", "surrogateescape") if flags & 0x800 else raw.decode("cp437")
+            mode = attributes >> 16 if system == 3 else 0
+            entries.append(
+                Entry(name, method, flags, crc, stored, size, header + self._before, mode, raw)
+            )
+        if len(entries) != count or position != len(directory):
+            self.collector.add(
+                "scan.archive.mismatch",
+                f"The archive announces {count} entries and lists {len(entries)}.",
+                self.place,
+            )
+        return entries
+
+    def _check_names(self) -> None:
+        for entry in self.entries:
+            place = self.place.inside(entry.name)
+            if problem := name_problem(entry.name):
+                self.collector.add("scan.archive.traversal", f"The entry's name {problem}.", place)
+            kind = stat.S_IFMT(entry.mode)
+            if kind and kind not in (stat.S_IFREG, stat.S_IFDIR):
+                what = "a symbolic link" if kind == stat.S_IFLNK else "a special file"
+                self.collector.add("scan.archive.symlink", f"The entry is {what}.", place)
+            if entry.flags & 0x2041:
+                self.collector.add("scan.archive.encrypted", "The entry is encrypted.", place)
+            if entry.method not in (STORED, DEFLATED):
+                self.collector.add(
+                    "scan.archive.compression",
+                    f"The entry is compressed by method {entry.method}, which is not inspected.",
+                    place,
+                    method=entry.method,
+                )
+            ratio = entry.size / max(1, entry.stored)
+            if entry.size > _BLOCK and ratio > self.collector.limits.ratio:
+                self.collector.add(
+                    "scan.archive.bomb",
+                    f"The entry stores {entry.stored} bytes and declares {entry.size}.",
+                    place,
+                    stored=entry.stored,
+                    declared=entry.size,
+                )
+        folded = Counter(_folded(entry.name) for entry in self.entries)
+        for entry in self.entries:
+            if folded[_folded(entry.name)] > 1:
+                self.collector.add(
+                    "scan.archive.duplicate",
+                    f"{folded[_folded(entry.name)]} entries are named {quoted(entry.name)!r}, or "
+                    "so to a file system that ignores case or the form of letters.",
+                    self.place.inside(entry.name),
+                )
+
+    def _check_layout(self) -> None:
+        expected = self._before
+        for entry in sorted(self.entries, key=lambda entry: entry.header):
+            self.collector.tick()
+            place = self.place.inside(entry.name)
+            header = self.data.at(entry.header, 30)
+            if len(header) < 30 or header[:4] != b"PK\x03\x04":
+                self.collector.add(
+                    "scan.archive.malformed", "The entry has no header of its own.", place
+                )
+                continue
+            fields = struct.unpack("<4s5H3L2H", header)
+            flags, method, crc, stored, size, name_size, extra_size = (*fields[2:4], *fields[6:])
+            names = self.data.at(entry.header + 30, name_size + extra_size)
+            raw, extra = names[:name_size], names[name_size:]
+            start = entry.header + 30 + name_size + extra_size
+            size, stored, _ = _wide(extra, size, stored, 0)
+            differing = [
+                what
+                for what, here, there in (
+                    ("name", raw, entry.raw),
+                    ("method", method, entry.method),
+                    ("flags", flags & 0x2849, entry.flags & 0x2849),
+                )
+                if here != there
+            ]
+            if not flags & 8:
+                differing += [
+                    what
+                    for what, here, there in (
+                        ("checksum", crc, entry.crc),
+                        ("stored size", stored, entry.stored),
+                        ("size", size, entry.size),
+                    )
+                    if here != there
+                ]
+            if differing:
+                self.collector.add(
+                    "scan.archive.mismatch",
+                    f"The entry's own header gives another {' and '.join(differing)} than the "
+                    "directory.",
+                    place,
+                    header=quoted(raw),
+                )
+            end = start + entry.stored
+            if entry.header < expected or end > self._directory_start:
+                self.collector.add(
+                    "scan.archive.overlap", "The entry shares bytes with another one.", place
+                )
+            elif entry.header > expected and not self._is_descriptor(expected, entry.header):
+                self._report_gap(entry.header - expected)
+            expected = max(expected, end)
+            if end <= self.data.size:
+                self._starts[entry.header] = start
+        gap = self._directory_start - expected
+        if gap > 0 and not self._is_descriptor(expected, self._directory_start):
+            self._report_gap(gap)
+
+    def _is_descriptor(self, start: int, end: int) -> bool:
+        # Written behind an entry whose sizes were unknown when its header was.
+        size = end - start
+        return size in (12, 20) or (size in (16, 24) and self.data.at(start, 4) == b"PK\x07\x08")
+
+    def _report_gap(self, size: int) -> None:
+        self.collector.add(
+            "scan.archive.hidden",
+            f"{size} bytes stand between the entries and belong to none.",
+            self.place,
+            bytes=size,
+        )
+
+
+def _wide(extra: bytes, size: int, stored: int, header: int) -> tuple[int, int, int]:
+    """Sizes of 64 bits, where those of 32 say that they are given in the extra field."""
+    position = 0
+    while position + 4 <= len(extra):
+        tag, length = struct.unpack("<HH", extra[position : position + 4])
+        body = extra[position + 4 : position + 4 + length]
+        position += 4 + length
+        if tag != 1:
+            continue
+        values = [size, stored, header]
+        for i, value in enumerate(values):
+            if value == 0xFFFFFFFF and len(body) >= 8:
+                values[i] = struct.unpack("<Q", body[:8])[0]
+                body = body[8:]
+        size, stored, header = values
+    return size, stored, header
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFKC", name.replace("\\", "/")).casefold().rstrip("/")
