@@ -1,6 +1,6 @@
 """The child process of a scan: reads hostile bytes under limits, and tells what it finds at once.
 
-Run as `python -I -S -c "... worker.main()"` with a JSON request as its argument. Each line that it
+Run by `run.py` as `python -I -S`, with a JSON request as its last argument. Each line that it
 prints is a JSON object: `{"enter": file}`, `{"finding": {...}}` and at the end `{"done": {...}}`.
 """
 
