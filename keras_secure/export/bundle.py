@@ -12,7 +12,8 @@ from keras_secure import backend
 from keras_secure.errors import InputError
 from keras_secure.export.card import CARD_NAME, parse_card
 from keras_secure.export.serving import INPUT_NAME
-from keras_secure.integrity import load_public_key, verify_bundle
+from keras_secure.integrity import verify
+from keras_secure.integrity.trust import as_trust
 
 SAVED_MODEL_NAME = "saved_model"
 KERAS_NAME = "model.keras"
@@ -25,13 +26,13 @@ class Bundle:
     Args:
         path: Its folder.
         card: Its model card: shapes, dtypes, classes, guards, promises, versions, metadata.
-        public_key: The key it is verified with before it is loaded; None for a bundle that was
-            just exported without one.
+        trust: Whom it is verified against before it is loaded; None for a bundle that was just
+            exported without a key.
     """
 
     path: Path
     card: dict[str, Any]
-    public_key: Any = field(default=None, repr=False, compare=False)
+    trust: Any = field(default=None, repr=False, compare=False)
 
     @property
     def saved_model(self) -> Path:
@@ -48,8 +49,8 @@ class Bundle:
         Raises:
             IntegrityError: A file changed since the bundle was opened.
         """
-        if self.public_key is not None:
-            verify_bundle(self.path, self.public_key).raise_if_failed()
+        if self.trust is not None:
+            verify(self.path, self.trust).raise_if_failed()
         model = backend.load_served_model(str(self.saved_model))
         spec = self.card["inputs"][INPUT_NAME]
 
@@ -59,14 +60,15 @@ class Bundle:
         return serve
 
 
-def open_bundle(path: str | os.PathLike, public_key: Any) -> Bundle:
+def open_bundle(path: str | os.PathLike, trust: Any) -> Bundle:
     """Opens a bundle that a trusted key signed, and no other.
 
     Nothing in the bundle is interpreted before every byte of it is verified.
 
     Args:
         path: The bundle's folder.
-        public_key: The trusted Ed25519 public key, its PEM file or the file's bytes.
+        trust: The trusted public key, its PEM file or the file's bytes, or what else
+            `keras_secure.integrity.verify` takes.
 
     Returns:
         A `Bundle`; `Bundle.load()` gives the function to call.
@@ -89,15 +91,15 @@ def open_bundle(path: str | os.PathLike, public_key: Any) -> Bundle:
     ...     open_bundle(path, public_key).load()(np.zeros((2, 4)))["predictions"].shape
     (2, 3)
     """
-    key = load_public_key(public_key)
-    verify_bundle(path, key).raise_if_failed()
+    trusted = as_trust(trust)
+    verify(path, trusted).raise_if_failed()
     card_path = Path(path, CARD_NAME)
     if not card_path.is_file():
         raise InputError(
             f"{path} is signed but has no {CARD_NAME}, so it is not a bundle. Give a folder that "
             "`keras_secure.export.export_hardened` wrote."
         )
-    return Bundle(Path(path), parse_card(card_path.read_bytes(), str(card_path)), key)
+    return Bundle(Path(path), parse_card(card_path.read_bytes(), str(card_path)), trusted)
 
 
 def _as_input(x: Any, shape: list[int | None], dtype: str) -> np.ndarray:

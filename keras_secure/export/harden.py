@@ -10,7 +10,7 @@ from keras_secure.export.bundle import KERAS_NAME, SAVED_MODEL_NAME, Bundle
 from keras_secure.export.card import CARD_NAME, check_metadata, dump_card, make_card
 from keras_secure.export.serving import INPUT_NAME, check_guards, input_spec, serving_function
 from keras_secure.export.staging import check_target, staged_folder
-from keras_secure.integrity import load_private_key, sign_bundle, write_manifest
+from keras_secure.integrity import load_private_key, sign, write_manifest
 from keras_secure.training import SecureModel
 
 
@@ -29,11 +29,10 @@ def export_hardened(
 ) -> Bundle:
     """Writes a model as a bundle: a SavedModel with its guards in the graph, a card, a signature.
 
-    The folder holds `saved_model/`, `model_card.json`, `manifest.json` and, with a key,
-    `manifest.sig` and `public_key.pem` (for information; it proves nothing by itself). The
-    SavedModel needs TensorFlow alone: its signature `serving_default` takes `x` of shape
-    (batch, ...) and returns `predictions` and `rejected` of shape (batch,). Rejected examples get
-    all zeros.
+    The folder holds `saved_model/`, `model_card.json` and the signature `model.sig`, or without a
+    key a `manifest.json`. The SavedModel needs TensorFlow alone: its signature `serving_default`
+    takes `x` of shape (batch, ...) and returns `predictions` and `rejected` of shape (batch,).
+    Rejected examples get all zeros.
 
     Everything is written beside `path` and renamed at the end, so that an error or an interruption
     leaves what was there before.
@@ -44,7 +43,7 @@ def export_hardened(
         input_guard: A `keras_secure.layers.InputGuard`, or None for none: then a NaN reaches the
             model, where it may vanish without a trace (a fused ReLU can turn it into 0).
         output_guard: A `keras_secure.layers.OutputGuard`, or None for none.
-        private_key: The Ed25519 key to sign with, its unencrypted PEM file or the file's bytes;
+        private_key: The private key to sign with, its unencrypted PEM file or the file's bytes;
             None leaves the bundle unsigned.
         metadata: Further entries of the card, JSON-serializable: training data, privacy spent.
         overwrite: Whether a bundle at `path` may be replaced. Other folders never are.
@@ -93,7 +92,7 @@ def export_hardened(
         if key is None:
             write_manifest(staging)
         else:
-            sign_bundle(staging, key)
+            sign(staging, key)
     return Bundle(Path(path), card, None if key is None else key.public_key())
 
 

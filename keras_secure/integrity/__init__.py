@@ -1,9 +1,11 @@
-"""Bytes that are what they claim to be: manifests, Ed25519 signatures, and their verification.
+"""Bytes that are what they claim to be: keys, signatures, and their verification.
 
 This room knows files and keys, and never a live model.
 """
 
+from keras_secure.integrity.cosign import cosign
 from keras_secure.integrity.encryption import decrypt, encrypt, generate_identity
+from keras_secure.integrity.endorsement import endorse
 from keras_secure.integrity.key_files import (
     load_private_key,
     load_public_key,
@@ -12,23 +14,37 @@ from keras_secure.integrity.key_files import (
 )
 from keras_secure.integrity.keys import fingerprint, generate_key_pair
 from keras_secure.integrity.manifest import build_manifest, read_manifest, write_manifest
-from keras_secure.integrity.signing import sign_bundle
-from keras_secure.integrity.verify import VerificationReport, verify_bundle
+from keras_secure.integrity.report import VerificationReport
+from keras_secure.integrity.scan import ScanLimits, ScanReport, scan
+from keras_secure.integrity.sign import sign
+from keras_secure.integrity.trust import Revocation, Trust, TrustedKey
+from keras_secure.integrity.trust_files import load_trust, save_trust
+from keras_secure.integrity.verify import verify
 
 __all__ = [
+    "Revocation",
+    "ScanLimits",
+    "ScanReport",
+    "Trust",
+    "TrustedKey",
     "VerificationReport",
     "build_manifest",
+    "cosign",
     "decrypt",
     "encrypt",
+    "endorse",
     "fingerprint",
     "generate_identity",
     "generate_key_pair",
     "load_private_key",
     "load_public_key",
+    "load_trust",
     "read_manifest",
     "save_private_key",
     "save_public_key",
-    "sign_bundle",
-    "verify_bundle",
+    "save_trust",
+    "scan",
+    "sign",
+    "verify",
     "write_manifest",
 ]

@@ -179,6 +179,17 @@ def load_public_key(source: KeySource) -> Any:
     return key
 
 
+def is_encrypted(source: KeySource) -> bool:
+    """Whether a private key's file or bytes want a passphrase; an object never does.
+
+    Raises:
+        InputError: The file cannot be read.
+    """
+    if not isinstance(source, str | bytes | os.PathLike):
+        return False
+    return b"BEGIN ENCRYPTED" in _read(source, "private")[0]
+
+
 def public_pem(public_key: Any) -> bytes:
     """The PEM form of a public key: one block, or two for a hybrid key."""
     from cryptography.hazmat.primitives import serialization

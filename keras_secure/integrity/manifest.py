@@ -11,20 +11,19 @@ from typing import Any
 
 from keras_secure.errors import InputError, IntegrityError
 from keras_secure.integrity.atomic import write_atomically
+from keras_secure.integrity.paths import path_problem
+from keras_secure.integrity.strict_json import canonical_bytes
 
 FORMAT = "keras_secure.manifest"
 VERSION = 1
 MANIFEST_NAME = "manifest.json"
-SIGNATURE_NAME = "manifest.sig"
-PUBLIC_KEY_NAME = "public_key.pem"
 
 _MAX_BYTES = 64 * 2**20
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_UNSAFE = re.compile(r"[\\\x00-\x1f\x7f\ud800-\udfff]|^[A-Za-z]:")
 
 
 def build_manifest(folder: str | os.PathLike) -> dict[str, Any]:
-    """Hashes every file below `folder`, except a manifest and a signature at its top.
+    """Hashes every file below `folder`, except a manifest at its top.
 
     Empty folders are not recorded: they carry no bytes.
 
@@ -117,11 +116,6 @@ def read_manifest(source: str | os.PathLike | bytes) -> dict[str, Any]:
     return _parse(read_limited(path), f"The manifest {path}", IntegrityError)
 
 
-def canonical_bytes(manifest: dict[str, Any]) -> bytes:
-    """The one byte string that stands for a manifest: sorted keys, no spaces, ASCII only."""
-    return json.dumps(manifest, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
-
-
 def read_limited(path: Path) -> bytes:
     """Reads a small plain file, refusing one that is too large to be what it claims."""
     try:
@@ -154,7 +148,7 @@ def describe_file(path: Path) -> dict[str, Any]:
 def walk(folder: str | os.PathLike) -> Iterator[tuple[str, os.DirEntry]]:
     """Yields (relative path, entry) of all that is not a folder, in sorted order, links unfollowed.
 
-    A manifest and a signature at the top are left out: neither can describe itself.
+    A manifest at the top is left out: it cannot describe itself.
     """
     pending = [("", os.fspath(folder))]
     while pending:
@@ -168,22 +162,13 @@ def walk(folder: str | os.PathLike) -> Iterator[tuple[str, os.DirEntry]]:
             path = prefix + entry.name
             if entry.is_dir(follow_symlinks=False):
                 pending.append((path + "/", entry.path))
-            elif path not in (MANIFEST_NAME, SIGNATURE_NAME):
+            elif path != MANIFEST_NAME:
                 yield path, entry
 
 
 def is_plain_file(entry: os.DirEntry) -> bool:
     """Whether a folder's entry is an ordinary file, and not a link, device, pipe or socket."""
     return entry.is_file(follow_symlinks=False)
-
-
-def path_problem(path: str) -> str:
-    """Says why a relative path must not stand in a manifest; empty when it may."""
-    if _UNSAFE.search(path):
-        return "it has a backslash, a control or undecodable character, or a drive letter"
-    if any(part in ("", ".", "..") for part in path.split("/")):
-        return "it is empty, absolute, or has an empty, '.' or '..' part"
-    return ""
 
 
 def _parse(data: bytes, what: str, error: type[Exception]) -> dict[str, Any]:
@@ -207,7 +192,7 @@ def _parse(data: bytes, what: str, error: type[Exception]) -> dict[str, Any]:
     for path, entry in manifest["files"].items():
         if problem := path_problem(path):
             raise refuse(f"path {path!r} is not allowed, {problem}")
-        if path in (MANIFEST_NAME, SIGNATURE_NAME):
+        if path == MANIFEST_NAME:
             raise refuse(f"it lists {path}, which no manifest can describe")
         if not _is_description(entry):
             raise refuse(f"the entry of {path!r} is not a SHA-256 and a size")

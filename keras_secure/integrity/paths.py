@@ -46,8 +46,8 @@ def traversal_problem(path: str) -> str:
     """
     if any(part in ("", ".", "..") for part in path.split("/")):
         return "it is empty, absolute, or has an empty, '.' or '..' part"
-    if "\0" in path or "\\" in path:
-        return "it has a backslash or a control character"
+    if re.search(r"[\\\x00\ud800-\udfff]", path):
+        return "it has a backslash, or a control or undecodable character"
     if re.match(r"[A-Za-z]:", path):
         return "it has a drive letter"
     if len(path) > _MAX_LENGTH:

@@ -103,6 +103,7 @@ def digest_files(
     paths: Iterable[str | os.PathLike],
     shard_size: int | None = SHARD_SIZE,
     algorithm: str = "sha256",
+    lengths: Iterable[int] | None = None,
 ) -> list[FileDigests]:
     """Hashes files by shards of any size, and tells the sizes that it saw.
 
@@ -110,6 +111,7 @@ def digest_files(
         paths: Plain files.
         shard_size: Bytes of a shard; None for one digest per file, which an empty file has too.
         algorithm: `"sha256"` or `"blake2b"`.
+        lengths: Of each file no more than so many bytes are read; all of it when not given.
 
     Returns:
         Size and digests of each file, in the order given.
@@ -129,8 +131,12 @@ def digest_files(
         )
     names = [os.fspath(path) for path in paths]
     sizes = [_size_of(name) for name in names]
-    results = [FileDigests(size, [""] * _number_of_shards(size, shard_size)) for size in sizes]
-    stretches = _stretches(sizes, shard_size)
+    ends = sizes if lengths is None else [min(pair) for pair in zip(sizes, lengths, strict=True)]
+    results = [
+        FileDigests(size, [""] * _number_of_shards(end, shard_size))
+        for size, end in zip(sizes, ends, strict=True)
+    ]
+    stretches = _stretches(ends, shard_size)
     lock = threading.Lock()
 
     def take() -> _Stretch | None:
@@ -141,17 +147,18 @@ def digest_files(
         buffer = memoryview(bytearray(_READ_SIZE))
         while (stretch := take()) is not None:
             try:
+                index = stretch.file
                 digests = _hash_stretch(
-                    names[stretch.file], stretch, sizes, shard_size, algorithm, buffer
+                    names[index], stretch, sizes[index], shard_size, algorithm, buffer
                 )
             except BaseException:
                 # The others find nothing left to do.
                 with lock:
                     stretches.close()
                 raise
-            results[stretch.file].digests[stretch.first : stretch.first + len(digests)] = digests
+            results[index].digests[stretch.first : stretch.first + len(digests)] = digests
 
-    num_threads = min(_num_cores(), sum(sizes) // _BYTES_PER_THREAD)
+    num_threads = min(_num_cores(), sum(ends) // _BYTES_PER_THREAD)
     if num_threads < 2:
         work()
         return results
@@ -177,13 +184,13 @@ def shard_bounds(size: int, shard_size: int = SHARD_SIZE) -> Iterator[tuple[int,
 def _hash_stretch(
     name: str,
     stretch: _Stretch,
-    sizes: list[int],
+    size: int,
     shard_size: int | None,
     algorithm: str,
     buffer: memoryview,
 ) -> list[str]:
-    new, size, digests = _ALGORITHMS[algorithm], sizes[stretch.file], []
-    step = shard_size or max(size, 1)
+    new, digests = _ALGORITHMS[algorithm], []
+    step = shard_size or max(stretch.end, 1)
     try:
         descriptor = os.open(name, _FLAGS)
         with os.fdopen(descriptor, "rb", buffering=0) as file:
@@ -191,7 +198,7 @@ def _hash_stretch(
                 raise _not_plain(name)
             file.seek(stretch.start)
             for start in range(stretch.start, max(stretch.end, stretch.start + 1), step):
-                digest, left = new(), min(step, size - start)
+                digest, left = new(), min(step, stretch.end - start)
                 while left:
                     count = file.readinto(buffer[: min(left, _READ_SIZE)])
                     if not count:

@@ -1,246 +1,230 @@
-"""Verification of a signed folder: is it, to the byte, what the holder of a trusted key signed?"""
+"""Verification: is it, to the byte, what those signed whom the caller trusts?"""
 
+import hashlib
 import os
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from keras_secure.errors import InputError, IntegrityError
-from keras_secure.integrity.key_files import KeySource, load_public_key
-from keras_secure.integrity.keys import fingerprint
-from keras_secure.integrity.manifest import (
-    FORMAT,
-    MANIFEST_NAME,
-    PUBLIC_KEY_NAME,
-    SIGNATURE_NAME,
-    VERSION,
-    canonical_bytes,
-    describe_file,
-    is_plain_file,
-    path_problem,
-    read_limited,
-    read_manifest,
-    walk,
-)
-
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from keras_secure.findings import Finding
+from keras_secure.integrity.authenticate import Authentication
+from keras_secure.integrity.differences import find_differences
+from keras_secure.integrity.report import VerificationReport
+from keras_secure.integrity.shards import SHARD_SIZE, shard_bounds
+from keras_secure.integrity.signature_file import own_names, read_signature, signature_path
+from keras_secure.integrity.statement import Statement
+from keras_secure.integrity.times import as_time, format_time, now
+from keras_secure.integrity.tree import WHOLE, survey
+from keras_secure.integrity.trust import Trust, as_trust
 
 
-@dataclass(frozen=True)
-class VerificationReport:
-    """What `verify_bundle` found.
+def verify(
+    path: str | os.PathLike,
+    trust: Any,
+    *,
+    signature: str | os.PathLike | None = None,
+    endorsements: Iterable[bytes | str | os.PathLike] = (),
+    min_serial: int | None = None,
+    not_before: datetime | str | None = None,
+    at: datetime | str | None = None,
+    check_modes: bool = True,
+    allow_unknown_signers: bool = False,
+) -> VerificationReport:
+    """Checks a signed folder or file against those whom the caller trusts.
 
-    Args:
-        folder: The folder that was checked.
-        signature_valid: Whether the trusted key signed the manifest as it stands.
-        changed: Files whose bytes or size differ, or that became a link or a special file.
-        missing: Files that were signed and are gone.
-        added: Files that nobody signed.
-        key_fingerprint: Fingerprint of the trusted key.
-        carried_key_fingerprint: Fingerprint of the folder's own `public_key.pem`, for information;
-            None where there is none that can be read.
-        problem: What is wrong with the manifest or the signature; empty when nothing is.
-    """
-
-    folder: str
-    signature_valid: bool
-    changed: tuple[str, ...]
-    missing: tuple[str, ...]
-    added: tuple[str, ...]
-    key_fingerprint: str
-    carried_key_fingerprint: str | None
-    problem: str = ""
-
-    @property
-    def ok(self) -> bool:
-        """Whether every file is the one that the trusted key signed, and nothing was added."""
-        return (
-            self.signature_valid
-            and not self.problem
-            and not (self.changed or self.missing or self.added)
-        )
-
-    @property
-    def carried_key_matches(self) -> bool | None:
-        """Whether the key that the folder carries is the trusted one; None when it has none."""
-        if self.carried_key_fingerprint is None:
-            return None
-        return self.carried_key_fingerprint == self.key_fingerprint
-
-    def describe(self) -> list[str]:
-        """One line per thing that is wrong; empty when the folder is intact."""
-        lines = [f"{name!r} was changed" for name in self.changed]
-        lines += [f"{name!r} is missing" for name in self.missing]
-        lines += [f"{name!r} was added" for name in self.added]
-        return lines + ([self.problem] if self.problem else [])
-
-    def raise_if_failed(self) -> None:
-        """Does nothing for an intact folder.
-
-        Raises:
-            IntegrityError: It is not intact; the message names every file concerned.
-        """
-        if not self.ok:
-            raise IntegrityError(
-                f"{self.folder} is not what key {self.key_fingerprint} signed: "
-                f"{'; '.join(self.describe())}. Do not use it; get it again from its publisher."
-            )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the report as a JSON-serializable dictionary."""
-        return {
-            "ok": self.ok,
-            "carried_key_matches": self.carried_key_matches,
-            **{k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()},
-        }
-
-
-def verify_bundle(folder: str | os.PathLike, public_key: KeySource) -> VerificationReport:
-    """Checks every file of a signed folder against a key that the caller trusts.
-
-    Files are hashed as a stream and never interpreted, so this is safe on hostile input. A key
-    found inside the folder proves nothing and is only reported. To trust it all the same, name it:
-    `verify_bundle(folder, folder / "public_key.pem")`.
+    Files are hashed as a stream and never interpreted, and nothing that the signature file says is
+    believed before its signature holds, so this is safe on hostile input.
 
     The answer holds for the bytes that were read: keep the folder out of reach of writers between
     this call and its use.
 
     Args:
-        folder: The folder that `sign_bundle` signed.
-        public_key: The trusted Ed25519 public key, its PEM file, or the file's bytes.
+        path: The folder or file that was signed, by `sign` or by OpenSSF model-signing with a key.
+        trust: A public key, its PEM file or the file's bytes; several of these, any of which is
+            enough; a `Trust`; or the path of a trust file.
+        signature: Where the signature is, if not at its usual place.
+        endorsements: What `endorse` returned, or files of it: new keys that trusted ones vouch for.
+        min_serial: The lowest serial number that is accepted, so that an older release, whose
+            signature is as valid as ever, is refused.
+        not_before: The earliest time of signing that is accepted, for the same purpose.
+        at: When to look at the dates of keys; the present by default.
+        check_modes: Whether other permission bits than the signed ones are a refusal.
+        allow_unknown_signers: Whether signatures by keys that the trust does not know are passed
+            over, if enough others hold. Otherwise they are a refusal, as they may be broken ones.
 
     Returns:
-        A `VerificationReport`. After any single change it names exactly the file that changed,
-        the manifest and the signature included.
+        A `VerificationReport` that names every cause: of changed bytes the file and the offsets, of
+        signatures the key.
 
     Raises:
-        InputError: The key cannot be used, or `folder` is not a signed folder at all.
-        IntegrityError: The manifest or the signature is a link, or too large to be read.
+        InputError: A key, an argument or a file cannot be used, or there is nothing at `path`.
+        IntegrityError: A file changes while it is read.
 
     Example:
 
     >>> import tempfile
-    >>> from keras_secure.integrity import generate_key_pair, sign_bundle
+    >>> from keras_secure.integrity import generate_key_pair, sign
     >>> private_key, public_key = generate_key_pair()
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     _ = Path(folder, "weights").write_bytes(b"123")
-    ...     _ = sign_bundle(folder, private_key)
+    ...     _ = sign(folder, private_key)
     ...     _ = Path(folder, "weights").write_bytes(b"124")
-    ...     verify_bundle(folder, public_key).changed
-    ('weights',)
+    ...     verify(folder, public_key).describe()
+    ["'weights' was changed at bytes 0 to 3"]
     """
-    key = load_public_key(public_key)
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise InputError(f"{folder} is not a folder; give the folder that was signed.")
-    manifest_data = _read_optional(folder / MANIFEST_NAME)
-    signature = _read_optional(folder / SIGNATURE_NAME)
-    if manifest_data is None and signature is None:
-        raise InputError(
-            f"{folder} has neither {MANIFEST_NAME} nor {SIGNATURE_NAME}, so it is not a signed "
-            "folder. Sign it with `keras_secure.integrity.sign_bundle`."
+    root = Path(os.path.abspath(path))
+    target = signature_path(root, signature)
+    seen = read_signature(
+        target,
+        with_endorsements(as_trust(trust), endorsements),
+        now() if at is None else as_time(at, "at"),
+        allow_unknown_signers,
+    )
+    if seen.statement is None:
+        return _report(root, seen, [])
+    statement = seen.statement
+    findings = _state_problems(root, statement, min_serial, not_before)
+    if root.is_dir() == (WHOLE in statement.files):
+        findings.append(_other_kind(root, statement))
+        return _report(root, seen, findings)
+    beside = [name for name in statement.files if name != WHOLE]
+    tree = survey(root, own_names(root, target), beside)
+    differences = find_differences(statement, tree, check_modes)
+    return _report(root, seen, [*findings, *differences, *_replayed(statement, differences)])
+
+
+def verify_contents(
+    data: bytes, path: str | os.PathLike, trust: Any, *, min_serial: int | None = None
+) -> VerificationReport:
+    """Checks bytes that were read already against the signature of the file they come from.
+
+    What is used is then what was verified, whoever changes the file meanwhile.
+
+    Args:
+        data: The contents.
+        path: The file, beside which the signature is.
+        trust: As for `verify`.
+        min_serial: As for `verify`.
+
+    Returns:
+        A `VerificationReport`.
+
+    Raises:
+        InputError: The trust cannot be used.
+    """
+    root = Path(os.path.abspath(path))
+    seen = read_signature(signature_path(root), as_trust(trust), now())
+    if seen.statement is None:
+        return _report(root, seen, [])
+    findings = _state_problems(root, seen.statement, min_serial, None)
+    if not _are_signed(data, seen.statement):
+        findings.append(
+            _finding("changed", f"{root.name!r} was changed", {"path": WHOLE, "size": len(data)})
         )
-    found, unusual = _describe_files(folder)
-    signature_valid = _is_signed(key, signature, manifest_data)
-    own = {MANIFEST_NAME: manifest_data, SIGNATURE_NAME: signature}
-    missing = {name for name, data in own.items() if data is None}
-    blamed: set[str] = set()
-    problem = ""
-    if not missing and not signature_valid:
-        blamed, problem = _blame(key, folder, manifest_data, signature, found)
-    # Where the manifest alone is at fault, comparing files with it would accuse the innocent.
-    if blamed == {MANIFEST_NAME} or manifest_data is None:
-        recorded = None
-    else:
-        try:
-            recorded = read_manifest(manifest_data)["files"]
-        except IntegrityError as error:
-            recorded, problem = None, str(error)
-            blamed.add(MANIFEST_NAME)
-    changed, gone, added = _compare(recorded, found, unusual)
+    return _report(root, seen, findings)
+
+
+def with_endorsements(trust: Trust, endorsements: Iterable[bytes | str | os.PathLike]) -> Trust:
+    """A trust that also heeds the given endorsements, or files of them."""
+    from keras_secure.integrity.trust_files import read_small_file
+
+    if isinstance(endorsements, bytes | str | os.PathLike):
+        endorsements = [endorsements]
+    new = [each if isinstance(each, bytes) else read_small_file(each) for each in endorsements]
+    return replace(trust, endorsements=(*trust.endorsements, *new)) if new else trust
+
+
+def _are_signed(data: bytes, statement: Statement) -> bool:
+    record = statement.files.get(WHOLE)
+    if record is None or record.size not in (None, len(data)):
+        return False
+    size = max(len(data), 1) if statement.shard_size is None else statement.shard_size or SHARD_SIZE
+    bounds = [(0, len(data))] if statement.shard_size is None else shard_bounds(len(data), size)
+    view = memoryview(data)
+    found = [hashlib.new(statement.algorithm, view[start:end]).hexdigest() for start, end in bounds]
+    return tuple(found) == record.digests
+
+
+def _state_problems(
+    root: Path, statement: Statement, min_serial: int | None, not_before: datetime | str | None
+) -> list[Finding]:
+    findings = []
+    state = {"serial": statement.serial, "created": statement.created}
+    if min_serial is not None and statement.serial < min_serial:
+        findings.append(
+            _finding(
+                "rollback",
+                f"it has serial number {statement.serial}, and {min_serial} or later was expected: "
+                "an older release was put in its place",
+                {**state, "min_serial": min_serial},
+            )
+        )
+    if not_before is not None:
+        earliest = format_time(as_time(not_before, "not_before"))
+        if statement.created < earliest:
+            when = statement.created or "no time that it tells"
+            findings.append(
+                _finding(
+                    "rollback",
+                    f"it was signed at {when}, and {earliest} or later was expected: an older "
+                    "release was put in its place",
+                    {**state, "not_before": earliest},
+                )
+            )
+    if statement.check_name and root.name != statement.name:
+        findings.append(
+            _finding(
+                "name",
+                f"it is named {root.name!r}, and was signed under the name {statement.name!r}",
+                {"name": root.name, "signed_name": statement.name},
+            )
+        )
+    return findings
+
+
+def _other_kind(root: Path, statement: Statement) -> Finding:
+    kinds = ("a folder", "a single file")
+    now_kind, then_kind = kinds if root.is_dir() else kinds[::-1]
+    return _finding("special", f"it is {now_kind}, and {then_kind} was signed", {"path": WHOLE})
+
+
+def _replayed(statement: Statement, differences: list[Finding]) -> list[Finding]:
+    """A hint where so much differs that the signature itself may be the one that was replaced."""
+    changed = {"integrity.changed", "integrity.truncated", "integrity.extended"}
+    number = sum(finding.id in changed for finding in differences)
+    full = sum(bool(record.size) for record in statement.files.values() if record.size is not None)
+    if not number or number * 2 < full or not statement.own:
+        return []
+    return [
+        Finding(
+            "integrity.other_contents",
+            "info",
+            f"the signature is valid, but for other contents: those of serial number "
+            f"{statement.serial}, signed at {statement.created}; an old signature may have been "
+            "put here",
+            {"serial": statement.serial, "created": statement.created, "changed": number},
+            "Compare time and serial number with those of the release that you expect.",
+        )
+    ]
+
+
+def _finding(name: str, statement: str, evidence: dict[str, Any]) -> Finding:
+    remedy = "Do not use it; get it again from its publisher."
+    return Finding(f"integrity.{name}", "critical", statement, evidence, remedy)
+
+
+def _report(root: Path, seen: Authentication, findings: list[Finding]) -> VerificationReport:
+    statement = seen.statement
+    if statement is None:
+        return VerificationReport(str(root), (*seen.findings, *findings))
     return VerificationReport(
-        folder=str(folder),
-        signature_valid=signature_valid,
-        changed=tuple(sorted(blamed | changed)),
-        missing=tuple(sorted(missing | gone)),
-        added=tuple(sorted(added)),
-        key_fingerprint=fingerprint(key),
-        carried_key_fingerprint=_carried_fingerprint(folder),
-        problem=problem,
+        str(root),
+        (*seen.findings, *findings),
+        seen.signers,
+        "keras_secure" if statement.own else "model_signing",
+        statement.created,
+        statement.serial,
+        len(statement.files),
     )
-
-
-def _compare(
-    recorded: dict[str, Any] | None, found: dict[str, Any], unusual: set[str]
-) -> tuple[set[str], set[str], set[str]]:
-    """Returns the paths that were changed, that are gone, and that were added."""
-    if recorded is None:
-        return set(), set(), set()
-    present = found.keys() | unusual
-    changed = {path for path in recorded if path in present and found.get(path) != recorded[path]}
-    return changed, recorded.keys() - present, present - recorded.keys()
-
-
-def _blame(
-    key: "Ed25519PublicKey",
-    folder: Path,
-    manifest_data: bytes | None,
-    signature: bytes | None,
-    found: dict[str, Any],
-) -> tuple[set[str], str]:
-    """Says which of manifest and signature is at fault when the two do not fit."""
-    rebuilt = canonical_bytes({"files": found, "format": FORMAT, "version": VERSION})
-    if _is_signed(key, signature, rebuilt):
-        return {MANIFEST_NAME}, f"{MANIFEST_NAME} is not the one that was signed"
-    carried = _carried_key(folder)
-    if carried is not None and carried != key and _is_signed(carried, signature, manifest_data):
-        return set(), (
-            f"the signature is not by the trusted key but by {fingerprint(carried)}, which the "
-            "folder carries itself and which proves nothing"
-        )
-    if rebuilt == manifest_data:
-        return {SIGNATURE_NAME}, (
-            f"{SIGNATURE_NAME} is not a signature of {MANIFEST_NAME} by the trusted key"
-        )
-    return {MANIFEST_NAME, SIGNATURE_NAME}, (
-        f"{MANIFEST_NAME} and {SIGNATURE_NAME} do not fit each other, so neither can be trusted"
-    )
-
-
-def _is_signed(key: "Ed25519PublicKey", signature: bytes | None, data: bytes | None) -> bool:
-    from cryptography.exceptions import InvalidSignature
-
-    if signature is None or data is None:
-        return False
-    try:
-        key.verify(signature, data)
-    except InvalidSignature:
-        return False
-    return True
-
-
-def _describe_files(folder: Path) -> tuple[dict[str, Any], set[str]]:
-    found, unusual = {}, set()
-    for path, entry in walk(folder):
-        if is_plain_file(entry) and not path_problem(path):
-            found[path] = describe_file(Path(folder, path))
-        else:
-            unusual.add(path)
-    return found, unusual
-
-
-def _carried_key(folder: Path) -> "Ed25519PublicKey | None":
-    try:
-        return load_public_key(read_limited(folder / PUBLIC_KEY_NAME))
-    except (InputError, IntegrityError):
-        return None
-
-
-def _carried_fingerprint(folder: Path) -> str | None:
-    carried = _carried_key(folder)
-    return None if carried is None else fingerprint(carried)
-
-
-def _read_optional(path: Path) -> bytes | None:
-    return read_limited(path) if os.path.lexists(path) else None

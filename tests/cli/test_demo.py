@@ -41,10 +41,8 @@ TINY = Plan(
 STRICT = ["--target-epsilon", "0.3"]
 
 FILES = [
-    "bundle/manifest.json",
-    "bundle/manifest.sig",
+    "bundle/model.sig",
     "bundle/model_card.json",
-    "bundle/public_key.pem",
     "bundle/saved_model/saved_model.pb",
     "models/plain.keras",
     "models/private.keras",
@@ -187,7 +185,7 @@ def test_the_kept_secrets_are_the_ones_that_prove(images):
     private = integrity.load_private_key(images.folder / "secrets" / "signing_key.pem")
     public = integrity.load_public_key(images.folder / "public_key.pem")
     assert integrity.fingerprint(private.public_key()) == integrity.fingerprint(public)
-    assert integrity.verify_bundle(images.folder / "bundle", public).ok
+    assert integrity.verify(images.folder / "bundle", public).ok
     key = (images.folder / "secrets" / "watermark_key.txt").read_text().strip()
     model = keras.saving.load_model(images.folder / "models" / "robust.keras")
     found = watermark.verify(
@@ -262,7 +260,7 @@ def test_the_models_load_where_this_library_is_not(images, tmp_path):
 
 def test_the_verify_command_agrees(images, capsys, tmp_path):
     key = str(images.folder / "public_key.pem")
-    command = ["keras-secure", "verify", str(images.folder / "bundle"), "--public-key", key]
+    command = ["keras-secure", "verify", str(images.folder / "bundle"), "--trust", key]
     assert main.main(main.parse(command)) == 0
     assert capsys.readouterr().out.startswith("OK: ")
     card = images.folder / "bundle" / "model_card.json"

@@ -10,7 +10,8 @@ import pytest
 
 from keras_secure.errors import InputError, IntegrityError
 from keras_secure.export import export_hardened, harden, open_bundle
-from keras_secure.integrity import generate_key_pair, verify_bundle
+from keras_secure.integrity import generate_key_pair, sign
+from keras_secure.integrity import verify as verify_signature
 from keras_secure.layers import InputGuard, OutputGuard
 from keras_secure.training import SecureModel
 from keras_secure.watermark import SpreadSpectrum, attach, verify
@@ -127,16 +128,17 @@ def test_every_file_of_the_bundle_is_signed(bundle, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(bundle.path, copy)
     assert sorted(os.listdir(copy)) == [
-        "manifest.json", "manifest.sig", "model_card.json", "public_key.pem", "saved_model",
+        "model.sig", "model_card.json", "saved_model",
     ]  # fmt: skip
     files = sorted(p for p in copy.rglob("*") if p.is_file() and p.stat().st_size)
-    assert len(files) >= 7
+    assert len(files) >= 6
     for path in files:
         original = path.read_bytes()
         middle = len(original) // 2
         path.write_bytes(original[:middle] + bytes([original[middle] ^ 4]) + original[middle + 1 :])
         name = path.relative_to(copy).as_posix()
-        with pytest.raises(IntegrityError, match=f"'{name}' was changed"):
+        cause = "signature file|signed statement" if name == "model.sig" else f"'{name}' was changed"
+        with pytest.raises(IntegrityError, match=cause):
             open_bundle(copy, PUBLIC_KEY)
         path.write_bytes(original)
     opened = open_bundle(copy, PUBLIC_KEY)
@@ -146,7 +148,7 @@ def test_every_file_of_the_bundle_is_signed(bundle, tmp_path):
 
 
 def test_only_the_trusted_key_opens(bundle):
-    with pytest.raises(IntegrityError, match="not by the trusted key"):
+    with pytest.raises(IntegrityError, match="which is not trusted"):
         open_bundle(bundle.path, generate_key_pair()[1])
     with pytest.raises(InputError, match="key"):
         open_bundle(bundle.path, bundle.path / "model_card.json")
@@ -169,8 +171,8 @@ def test_reject_and_coarse_labels(model, x, tmp_path):
     np.testing.assert_array_equal(
         served["predictions"].argmax(-1)[kept], model.predict(x, verbose=0).argmax(-1)[kept]
     )
-    assert not (tmp_path / "strict" / "manifest.sig").exists()
-    assert verify_bundle(tmp_path / "strict", PUBLIC_KEY).missing == ("manifest.sig",)
+    assert not (tmp_path / "strict" / "model.sig").exists()
+    assert verify_signature(tmp_path / "strict", PUBLIC_KEY).causes == ("integrity.unsigned",)
 
 
 def test_without_guards_a_nan_answer_is_rejected_and_the_rest_is_kept(tmp_path):
@@ -235,7 +237,7 @@ def test_the_keras_file_is_there_only_when_asked_for(model, x, tmp_path):
     np.testing.assert_array_equal(loaded.predict(x, verbose=0), model.predict(x, verbose=0))
 
 
-@pytest.mark.parametrize("failing", ["save_served_model", "make_card", "sign_bundle"])
+@pytest.mark.parametrize("failing", ["save_served_model", "make_card", "sign"])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError("disk full")])
 @pytest.mark.parametrize("existing", [False, True])
 def test_an_interruption_leaves_what_was_there(
@@ -259,7 +261,7 @@ def test_an_interruption_leaves_what_was_there(
         export_hardened(model, target, private_key=PRIVATE_KEY, overwrite=True)
     if existing:
         assert os.listdir(tmp_path / "home") == ["bundle"]
-        assert verify_bundle(target, PUBLIC_KEY).ok
+        assert verify_signature(target, PUBLIC_KEY).ok
     else:
         assert not os.listdir(tmp_path)
 
@@ -267,12 +269,12 @@ def test_an_interruption_leaves_what_was_there(
 def test_existing_folders(model, bundle, tmp_path):
     (tmp_path / "empty").mkdir()
     export_hardened(model, tmp_path / "empty", private_key=PRIVATE_KEY)
-    assert verify_bundle(tmp_path / "empty", PUBLIC_KEY).ok
+    assert verify_signature(tmp_path / "empty", PUBLIC_KEY).ok
     with pytest.raises(InputError, match="not empty and was kept"):
         export_hardened(model, tmp_path / "empty")
     other, other_key = generate_key_pair()
     export_hardened(model, tmp_path / "empty", private_key=other, overwrite=True)
-    assert verify_bundle(tmp_path / "empty", other_key).ok
+    assert verify_signature(tmp_path / "empty", other_key).ok
     (tmp_path / "diary").mkdir()
     (tmp_path / "diary" / "2026.txt").write_text("dear diary")
     with pytest.raises(InputError, match="other than a bundle"):
@@ -335,13 +337,11 @@ def test_what_cannot_be_exported(model, tmp_path):
 
 
 def test_a_signed_folder_that_is_no_bundle(tmp_path):
-    from keras_secure.integrity import sign_bundle
-
-    sign_bundle(tmp_path, PRIVATE_KEY)
+    sign(tmp_path, PRIVATE_KEY)
     with pytest.raises(InputError, match="not a bundle"):
         open_bundle(tmp_path, PUBLIC_KEY)
     (tmp_path / "model_card.json").write_text('{"format": "other"}')
-    sign_bundle(tmp_path, PRIVATE_KEY)
+    sign(tmp_path, PRIVATE_KEY)
     with pytest.raises(IntegrityError, match="not a model card"):
         open_bundle(tmp_path, PUBLIC_KEY)
 
