@@ -26,7 +26,7 @@ from keras_secure.integrity.erasure.stripes import (
     parity_length,
 )
 from keras_secure.integrity.shards import SHARD_SIZE, digest_files
-from keras_secure.integrity.tree import location, survey
+from keras_secure.integrity.tree import WHOLE, location, survey
 
 PARITY_NAME = "model.parity"
 PARITY_SUFFIX = ".parity"
@@ -150,7 +150,8 @@ def write_parity(
     temporary = target.with_name(f".{name}.{secrets.token_hex(8)}.part")
 
     def locate(name: str) -> Path:
-        return location(path, name, is_file)
+        place = location(path, name, is_file)
+        return place.resolve() if name == WHOLE else place
 
     try:
         encode(locate, shards, num_parity, length, temporary)
