@@ -131,6 +131,7 @@ def train(seed, data, options):
         drop=options.drop,
         relief=ks.attacks.PGD(options.epsilon, steps=options.relief_steps, seed=seed),
         relief_batches=options.relief_batches,
+        relief_every=options.relief_every or None,
     )
     callbacks = [guard, InTurn(plain, x, y, options.batch_size)]
     if options.curriculum:
@@ -158,6 +159,7 @@ def main():
     parser.add_argument("--drop", type=float, default=0.2, help="of the guard")
     parser.add_argument("--relief-steps", type=int, default=4, help="steps of the guard's PGD")
     parser.add_argument("--relief-batches", type=int, default=500)
+    parser.add_argument("--relief-every", type=int, default=3, help="1 batch in so many; 0: none")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--points", type=int, help="test images to attack (default: all)")

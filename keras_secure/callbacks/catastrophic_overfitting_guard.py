@@ -56,6 +56,9 @@ class CatastrophicOverfittingGuard(keras.callbacks.Callback):
         relief: The attack to train on after a collapse; None for 4 such steps of `PGD`. On MNIST
             at radius 0.3 training on 2 steps collapsed as well, on 4 it did not.
         relief_batches: Batches to train on it, at least 1. Defaults to 500.
+        relief_every: Trains on `relief` in one of so many batches even where nothing has
+            collapsed, so that less does: at least 2, or None for never. Such batches cost what PGD
+            of that many steps costs.
         batch_size: Examples per step of a look.
         from_logits: See `keras_secure.attacks.classification_logits`.
         data_is_public: Whether the examples need no privacy.
@@ -94,6 +97,7 @@ class CatastrophicOverfittingGuard(keras.callbacks.Callback):
         judge=None,
         relief=None,
         relief_batches=500,
+        relief_every=None,
         batch_size=256,
         from_logits=None,
         data_is_public=False,
@@ -108,6 +112,10 @@ class CatastrophicOverfittingGuard(keras.callbacks.Callback):
         ):
             if not is_integer(value) or value < 1:
                 raise InputError(f"{name}={value!r} cannot be used: it must be an integer >= 1.")
+        if relief_every is not None and (not is_integer(relief_every) or relief_every < 2):
+            raise InputError(
+                f"relief_every={relief_every!r} cannot be used: give an integer >= 2, or None."
+            )
         for name, value in (("drop", drop), ("gap", gap)):
             if not is_number(value) or not 0 < value < 1:
                 raise InputError(f"{name}={value!r} cannot be used: it must be between 0 and 1.")
@@ -116,6 +124,7 @@ class CatastrophicOverfittingGuard(keras.callbacks.Callback):
                 raise InputError(f"{name}={attack!r} cannot be used: give an untargeted Attack.")
         self.every, self.drop, self.gap = every, float(drop), float(gap)
         self.judge, self.relief, self.relief_batches = judge, relief, int(relief_batches)
+        self.relief_every = relief_every
         self.batch_size, self.from_logits = batch_size, from_logits
         self.data_is_public, self.verbose = bool(data_is_public), verbose
         self.interventions: list[dict[str, Any]] = []
@@ -154,6 +163,11 @@ class CatastrophicOverfittingGuard(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         """Counts batches of the epoch from its start."""
         self._epoch, self._batch = epoch, 0
+
+    def on_train_batch_begin(self, batch, logs=None):
+        """Lets the relief have its share of the batches."""
+        if self.relief_every and not self._relieved:
+            self._in_force.assign(batch % self.relief_every == 0)
 
     def on_train_batch_end(self, batch, logs=None):
         """Looks if it is time, and ends a relief."""

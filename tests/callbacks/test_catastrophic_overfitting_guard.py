@@ -136,6 +136,14 @@ def test_looks_between_batches_and_reliefs_that_double():
     assert radii(recorder) == [0.2] * 4 + [0.05] * 2 + [0.2] * 2 + [0.05] * 4
 
 
+def test_relief_has_its_share_of_the_batches():
+    script = [(0.9, 0.85), (0.9, 0.1), (0.9, 0.85), (0.9, 0.85)]
+    _, _, _, recorder, _ = run(script, guard={"relief_every": 2, "relief_batches": 3})
+    usual, collapsed = [0.05, 0.2, 0.05, 0.2], [0.05, 0.05, 0.05, 0.2]
+    assert radii(recorder) == [*usual, *usual, *collapsed, *usual]
+    assert recorder.traces <= 4
+
+
 def test_a_wide_gap_at_the_first_look_leads_back_to_the_start():
     guard, states, _, _, _ = run([(0.95, 0.02), (0.5, 0.4)], optimizer=keras.optimizers.SGD(0.1))
     keras.utils.set_random_seed(1)
@@ -290,6 +298,7 @@ def test_a_real_sound_run_is_left_alone(digits):
         ({"data": X}, r"held-out arrays as \(x, y\)"),
         ({"every": 0}, "every=0"),
         ({"relief_batches": 0}, "relief_batches=0"),
+        ({"relief_every": 1}, "relief_every=1"),
         ({"drop": 0}, "drop=0"),
         ({"gap": 1.0}, "gap=1.0"),
         ({"judge": "pgd"}, "judge='pgd'"),
