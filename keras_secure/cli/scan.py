@@ -48,7 +48,8 @@ def main(args: argparse.Namespace) -> int:
     """
     try:
         report = scan(args.path, allow=args.allow)
-        text = _FORMS[args.format](report) + "\n"
+        # A path may hold bytes that are no text.
+        text = (_FORMS[args.format](report) + "\n").encode("utf-8", "backslashreplace").decode()
         if args.output is None:
             sys.stdout.write(text)
         else:

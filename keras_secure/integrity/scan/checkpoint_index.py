@@ -46,6 +46,7 @@ def inspect_checkpoint(folder: Path, name: str, collector: Collector) -> None:
     """
     place = Place(name)
     shards: dict[int, Region | None] = {}
+    used: dict[int, int] = {}
     files = []
     try:
         with (folder / "variables.index").open("rb") as file:
@@ -73,7 +74,16 @@ def inspect_checkpoint(folder: Path, name: str, collector: Collector) -> None:
                     files.append(path.open("rb"))
                     shards[entry.shard_id] = Region.whole(files[-1])
             if (shard := shards[entry.shard_id]) is not None:
+                used[entry.shard_id] = used.get(entry.shard_id, 0) + max(0, entry.size)
                 _inspect_entry(entry, shard, inner, collector)
+        for number, shard in shards.items():
+            if shard is not None and used.get(number, 0) != shard.size:
+                collector.add(
+                    "scan.weights.index",
+                    f"The variables have {used.get(number, 0)} bytes, the file that holds them "
+                    f"{shard.size}.",
+                    place,
+                )
     except (_Malformed, MalformedMessage) as error:
         collector.add(
             "scan.weights.index", f"The index cannot be read: {quoted(str(error))}.", place

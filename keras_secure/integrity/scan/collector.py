@@ -10,6 +10,8 @@ from keras_secure.integrity.scan.limits import ScanLimits
 from keras_secure.integrity.scan.place import Place, quoted
 from keras_secure.integrity.scan.rules import RULES
 
+MOST_FINDINGS = 2000
+
 
 class OutOfTime(Exception):
     """The scan has used up its time."""
@@ -40,6 +42,9 @@ class Collector:
         self._emit = emit
         self._deadline = deadline
         self._counts: Counter[tuple[str, str]] = Counter()
+        self._rules: Counter[str] = Counter()
+        self._told = 0
+        self._omitted = 0
 
     def add(
         self,
@@ -60,8 +65,13 @@ class Collector:
         """
         key = (rule, place.file)
         self._counts[key] += 1
-        if self._counts[key] > self.limits.findings:
+        # The first of a kind is always told, so that no flood of others hides it.
+        known = self._rules[rule]
+        self._rules[rule] += 1
+        if self._counts[key] > self.limits.findings or (known and self._told >= MOST_FINDINGS):
+            self._omitted += 1
             return
+        self._told += 1
         kept = {name: _short(value) for name, value in evidence.items()}
         self._emit(
             Finding(
@@ -80,17 +90,13 @@ class Collector:
 
     def close(self) -> None:
         """Says how many findings were counted only."""
-        for (rule, file), count in sorted(self._counts.items()):
-            if count > self.limits.findings:
-                self._counts[rule, file] = 0
-                more = count - self.limits.findings
-                self.add(
-                    "scan.limits.findings",
-                    f"{more} more findings {rule} in this file are not listed.",
-                    Place(file),
-                    rule=rule,
-                    count=more,
-                )
+        if self._omitted:
+            self.add(
+                "scan.limits.findings",
+                f"{self._omitted} more findings, of kinds that are listed, are not.",
+                Place("."),
+                count=self._omitted,
+            )
 
 
 def _short(value: Any) -> Any:

@@ -33,7 +33,7 @@ _MAGICS = (
 _ZLIB = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
 _BYTECODE = re.compile(rb"..\r\n[\x00-\x03]\x00\x00\x00", re.DOTALL)
 _SOURCE = re.compile(
-    rb"^\s*(?:#!|import [a-zA-Z_][\w.]*|from [a-zA-Z_][\w.]* import |def \w+\(|class \w+[(:]|"
+    rb"^[ \t]*(?:#!|import [a-zA-Z_][\w.]*|from [a-zA-Z_][\w.]* import |def \w+\(|class \w+[(:]|"
     rb"__import__\(|exec\(|eval\()",
     re.MULTILINE,
 )

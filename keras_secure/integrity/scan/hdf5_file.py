@@ -97,7 +97,7 @@ class _Walk:
         self.place = place
         self.collector = collector
         self.contents = Hdf5Contents()
-        self.unfolded = 0
+        self.used = 0
 
     def run(self, file: Any) -> None:
         import h5py
@@ -318,7 +318,8 @@ class _Walk:
             values = 0
         declared, stored = values * tid.get_size(), item.get_storage_size()
         self.contents.stored += values
-        if stored > self.data.size or (declared > stored and not filters):
+        self.used += stored
+        if self.used > self.data.size or (declared > stored and not filters):
             self.add(
                 "scan.hdf5.declared_size",
                 f"The shape {quoted(shape, 60)} needs {declared} bytes; {stored} are stored.",

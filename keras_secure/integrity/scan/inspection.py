@@ -50,7 +50,7 @@ def inspect_path(path: Path, collector: Collector, enter: Callable[[str], None])
             kinds[name] = inspect_file(Path(entry.path), name, collector, enter, strict=False)
     graphs = [name for name in names if name.rpartition("/")[2] == "saved_model.pb"]
     for name in graphs:
-        _check_saved_model(path, name[: -len("saved_model.pb")], names, collector, enter)
+        _check_variables(path, name[: -len("saved_model.pb")], names, collector, enter)
     if "saved_model.pb" in names:
         return "saved_model"
     if not set(kinds.values()) & {"keras", "hdf5", "weights", "npz", "npy", "saved_model"}:
@@ -79,8 +79,8 @@ def inspect_file(
     """
     from keras_secure.integrity.scan.collector import OutOfTime
 
-    place = Place(name)
-    enter(name)
+    place = Place(quoted(name, 1000))
+    enter(place.file)
     collector.files += 1
     try:
         with path.open("rb") as file:
@@ -129,8 +129,6 @@ def _inspect_data(data: Region, name: str, place: Place, collector: Collector, s
         kind = "npy"
     if not kind:
         kind = inspect_other(data, base, place, collector, strict)
-    else:
-        collector.bytes += 0
     expected = _EXPECTED.get(os.path.splitext(base)[1])
     if expected and kind not in expected:
         collector.add(
@@ -150,7 +148,7 @@ def _inspect_message(data: Region, base: str, place: Place, collector: Collector
     return "message"
 
 
-def _check_saved_model(
+def _check_variables(
     root: Path, prefix: str, names: set[str], collector: Collector, enter: Callable[[str], None]
 ) -> None:
     index = f"{prefix}variables/variables.index"
@@ -182,7 +180,7 @@ def _walk(root: Path, collector: Collector) -> Iterator[tuple[str, os.DirEntry |
         for entry in entries:
             collector.tick()
             name = prefix + entry.name
-            place = Place(quoted(name))
+            place = Place(quoted(name, 1000))
             count += 1
             if count > collector.limits.files:
                 collector.add(

@@ -1,7 +1,6 @@
 """JSON as Keras reads it, with limits, and with what a careful reader would have refused."""
 
 import json
-import re
 from typing import Any
 
 from keras_secure.integrity.scan.collector import Collector
@@ -37,15 +36,8 @@ def read_json(data: bytes | str, place: Place, collector: Collector) -> Any:
         )
         return None
     encoded = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
-    depth = _depth(encoded, collector.limits.depth)
-    if depth > collector.limits.depth:
-        collector.add(
-            "scan.json.depth",
-            f"The document is nested {depth} deep; at most {collector.limits.depth} is read.",
-            place,
-            depth=depth,
-        )
-        return None
+    # Brackets within strings count too here, so that this alone proves nothing.
+    suspicious = _brackets(encoded, collector) > collector.limits.depth
     twice: list[tuple[str, list[Any]]] = []
     constants: list[str] = []
 
@@ -63,12 +55,18 @@ def read_json(data: bytes | str, place: Place, collector: Collector) -> Any:
 
     try:
         document = json.loads(data, object_pairs_hook=pairs, parse_constant=constant)
-    except (ValueError, RecursionError) as error:
+    except RecursionError:
+        _report_depth("too deep for the parser", place, collector)
+        return None
+    except ValueError as error:
         collector.add(
             "scan.json.malformed",
             f"The document cannot be parsed: {quoted(str(error))}.",
             place,
         )
+        return None
+    if suspicious and (depth := _depth(document)) > collector.limits.depth:
+        _report_depth(f"{depth} deep", place, collector)
         return None
     for key, values in twice:
         collector.add(
@@ -89,20 +87,40 @@ def read_json(data: bytes | str, place: Place, collector: Collector) -> Any:
     return document
 
 
-def _depth(data: bytes, limit: int) -> int:
-    # Brackets within strings count too at first, unless they are balanced there.
-    deepest = _brackets(data)
-    return deepest if deepest <= limit else _brackets(_STRING.sub(b"", data))
+def _report_depth(how: str, place: Place, collector: Collector) -> None:
+    collector.add(
+        "scan.json.depth",
+        f"The document is nested {how}; at most {collector.limits.depth} levels are read.",
+        place,
+    )
 
 
-def _brackets(data: bytes) -> int:
+def _brackets(data: bytes, collector: Collector) -> int:
     depth = deepest = 0
-    # Brackets alone, in one pass of C.
-    for bracket in data.translate(None, _OTHERS):
-        depth += 1 if bracket in b"[{" else -1
-        deepest = max(deepest, depth)
+    # All but brackets are dropped in one pass of C.
+    brackets = data.translate(None, _OTHERS)
+    for start in range(0, len(brackets), 2**20):
+        collector.tick()
+        for bracket in brackets[start : start + 2**20]:
+            depth += 1 if bracket in b"[{" else -1
+            deepest = max(deepest, depth)
+        if deepest > collector.limits.depth:
+            break
     return deepest
 
 
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+def _depth(document: Any) -> int:
+    deepest, level = 0, [document]
+    while level:
+        deepest += 1
+        level = [
+            child
+            for value in level
+            if isinstance(value, (dict, list))
+            for child in (value.values() if isinstance(value, dict) else value)
+            if isinstance(child, (dict, list))
+        ]
+    return deepest
+
+
 _OTHERS = bytes(set(range(256)) - set(b"[]{}"))

@@ -4,6 +4,7 @@ from typing import Any
 
 from keras_secure.integrity.scan import keras_names
 from keras_secure.integrity.scan.collector import Collector
+from keras_secure.integrity.scan.own_names import OWN_CLASSES
 from keras_secure.integrity.scan.parameter_budget import declared_parameters
 from keras_secure.integrity.scan.place import Place, quoted
 from keras_secure.integrity.scan.strings import code_kind, location_kind
@@ -182,8 +183,6 @@ class _Walk:
         elif module in ("keras.ops", "keras.ops.image", "keras.ops.nn", "keras.ops.numpy"):
             if name not in keras_names.KERAS_OPERATIONS:
                 self.foreign_function(label, module, path, evidence)
-        elif _is_ours(module, registered, name):
-            self.add("scan.keras.own_class", f"{label} belongs to keras_secure.", path, **evidence)
         else:
             self.foreign_function(label, module, path, evidence)
 
@@ -263,10 +262,13 @@ def _lambda_kind(config: Any) -> str:
 
 
 def _is_ours(module, registered, name) -> bool:
-    if isinstance(module, str) and module.split(".")[0] not in ("keras_secure", "builtins", ""):
+    """Whether it is a component of this library, under its own name and in its own module."""
+    short = name.removeprefix("keras_secure>")
+    if short not in OWN_CLASSES:
         return False
-    ours = any(isinstance(n, str) and n.startswith("keras_secure>") for n in (registered, name))
-    return ours
+    if module is None:
+        return name != short and registered is None
+    return module.startswith("keras_secure.") and registered == f"keras_secure>{short}"
 
 
 def _is_builtin(module, name, registered) -> bool:

@@ -111,6 +111,7 @@ RULES: dict[str, Rule] = {
     ),
     "scan.savedmodel.path": Rule("critical", "File name fixed in the graph", _REFUSE),
     "scan.savedmodel.asset": Rule("critical", "Asset outside the model", _REFUSE),
+    "scan.savedmodel.bomb": Rule("critical", "Constant beyond the stored bytes", _REFUSE),
     "scan.savedmodel.device": Rule("medium", "Graph bound to another machine", _EXPORT),
     "scan.savedmodel.text": Rule("high", "Graph in a form that is not inspected", _EXPORT),
     "scan.savedmodel.incomplete": Rule("medium", "Part of the SavedModel is missing", _EXPORT),

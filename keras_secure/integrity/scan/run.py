@@ -86,7 +86,8 @@ def scan(
 
     Reference:
         CVE-2024-3660, CVE-2025-1550, CVE-2025-8747, CVE-2025-9905, CVE-2025-9906, CVE-2025-12058,
-        CVE-2025-12060, CVE-2026-0897 and CVE-2026-1669, for what has been done to users of Keras.
+        CVE-2025-12060, CVE-2025-49655, CVE-2026-0897, CVE-2026-1462 and CVE-2026-1669, for what
+        files have done to users of Keras.
     """
     limits = ScanLimits() if limits is None else limits
     if not isinstance(limits, ScanLimits):

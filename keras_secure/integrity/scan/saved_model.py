@@ -19,16 +19,13 @@ _STANDARD_STREAMS = (b"", b"stderr", b"stdout", b"log(info)", b"log(warning)", b
 _PRINTED = (b"stderr", b"stdout", b"log(")
 
 
-def inspect_saved_model(data: Region, place: Place, collector: Collector) -> set[str]:
+def inspect_saved_model(data: Region, place: Place, collector: Collector) -> None:
     """Checks a `saved_model.pb`.
 
     Args:
         data: The file.
         place: Where it stands.
         collector: Takes the findings.
-
-    Returns:
-        File names of the assets that the graph asks for.
     """
     limit = min(LARGEST_GRAPH, collector.limits.memory // 4)
     if data.size > limit:
@@ -37,7 +34,7 @@ def inspect_saved_model(data: Region, place: Place, collector: Collector) -> set
             f"The graph has {data.size} bytes; at most {limit} are read.",
             place,
         )
-        return set()
+        return
     collector.bytes += data.size
     try:
         model = parse_message("SavedModel", data.at(0, data.size))
@@ -45,14 +42,12 @@ def inspect_saved_model(data: Region, place: Place, collector: Collector) -> set
         collector.add(
             "scan.savedmodel.malformed", f"The graph cannot be parsed: {quoted(str(error))}.", place
         )
-        return set()
+        return
     if not model.meta_graphs:
         collector.add("scan.savedmodel.malformed", "The file holds no graph.", place)
-    assets: set[str] = set()
     for number, meta_graph in enumerate(model.meta_graphs):
         inner = place if len(model.meta_graphs) == 1 else place.inside(f"graph {number}")
-        _inspect_meta_graph(meta_graph, inner, collector, assets)
-    return assets
+        _inspect_meta_graph(meta_graph, inner, collector)
 
 
 def inspect_keras_metadata(data: Region, place: Place, collector: Collector) -> None:
@@ -87,9 +82,7 @@ def _inspect_metadata(text: bytes, place: Place, collector: Collector) -> None:
         inspect_config(document, place, collector, legacy=True)
 
 
-def _inspect_meta_graph(
-    meta_graph: Any, place: Place, collector: Collector, assets: set[str]
-) -> None:
+def _inspect_meta_graph(meta_graph: Any, place: Place, collector: Collector) -> None:
     functions = meta_graph.graph.library.functions
     defined = {_text(function.signature.name) for function in functions}
     _inspect_nodes(meta_graph.graph.nodes, defined, place, collector)
@@ -108,7 +101,6 @@ def _inspect_meta_graph(
         )
     for asset in meta_graph.assets:
         name = _text(asset.filename)
-        assets.add(name)
         if problem := name_problem(name):
             collector.add(
                 "scan.savedmodel.asset", f"The asset's name {quoted(name)!r} {problem}.", place
@@ -139,7 +131,7 @@ def _inspect_nodes(nodes: Any, defined: set[str], place: Place, collector: Colle
 def _inspect_op(op: str, name: str, defined: set[str], place: Place, collector: Collector) -> None:
     if op in tensorflow_ops.COMPUTING_OPS or op in tensorflow_ops.CHECKPOINT_OPS:
         return
-    if op == "PrintV2" or op in defined:
+    if op == "PrintV2":
         return
     label = f"{quoted(name)} ({quoted(op)})" if name else quoted(op)
     if op in collector.allow:
@@ -154,6 +146,8 @@ def _inspect_op(op: str, name: str, defined: set[str], place: Place, collector: 
         if op in ops:
             collector.add(rule, f"The operation {label} {what}.", place, op=op)
             return
+    if op in defined:
+        return
     collector.add(
         "scan.savedmodel.custom_op", f"TensorFlow has no operation {label}.", place, op=op
     )
@@ -176,6 +170,8 @@ def _inspect_print(node: Any, place: Place, collector: Collector) -> None:
 def _inspect_attributes(attributes: Any, place: Place, collector: Collector) -> None:
     for entry in attributes:
         key = _text(entry.key)
+        for tensor in (entry.value.tensor, *entry.value.list.tensor):
+            _inspect_tensor(tensor, place, collector)
         for value in (entry.value.s, *entry.value.list.s):
             if not value:
                 continue
@@ -194,6 +190,20 @@ def _inspect_attributes(attributes: Any, place: Place, collector: Collector) -> 
                     place,
                     target=text,
                 )
+
+
+def _inspect_tensor(tensor: Any, place: Place, collector: Collector) -> None:
+    values = 1
+    for dimension in tensor.shape.dim:
+        values = min(values * max(0, dimension.size), 2**62)
+    # One value may stand for all of a constant, however large its shape is.
+    if values > collector.limits.parameters and values > tensor.ByteSize():
+        collector.add(
+            "scan.savedmodel.bomb",
+            f"A constant of {values} values is declared by {tensor.ByteSize()} bytes.",
+            place,
+            declared=values,
+        )
 
 
 _NAMES_OF_RESOURCES = frozenset(

@@ -74,7 +74,7 @@ _MESSAGES: dict[str, dict[str, tuple[int, str, bool]]] = {
         "func": (9, "Callee", True),
     },
     "Callee": {"name": (1, "string", False), "attr": (2, "AttrEntry", True)},
-    "Tensor": {"dtype": (1, "int32", False), "string_val": (8, "bytes", True)},
+    "Tensor": {"shape": (2, "Shape", False), "string_val": (8, "bytes", True)},
     "ObjectGraph": {"nodes": (1, "Object", True)},
     "Object": {
         "user_object": (4, "UserObject", False),

@@ -4,7 +4,8 @@ import base64
 import binascii
 import re
 
-_BASE64 = re.compile(r"[A-Za-z0-9+/_\-\s]{24,}={0,2}\s*\Z")
+_BASE64 = re.compile(r"[A-Za-z0-9+/_\-\s=]{24,}\Z")
+_START = 4096
 _CODE = re.compile(
     r"__import__\s*\(|\bos\s*\.\s*(?:system|popen|exec\w*|spawn\w*)\b|\bsubprocess\b\s*[.\"']|"
     r"\b(?:exec|eval|compile)\s*\(|\bbuiltins\b\s*\.|\bimportlib\b\s*\.|__subclasses__|"
@@ -30,13 +31,13 @@ def code_kind(text: str) -> str | None:
     >>> code_kind("relu") is None, code_kind("__import__('os')")
     (True, 'source')
     """
-    if _BASE64.match(text) and (kind := _encoded_kind(text)):
+    if _BASE64.match(text[:_START]) and (kind := _encoded_kind(text)):
         return kind
     return "source" if _CODE.search(text) else None
 
 
 def _encoded_kind(text: str) -> str | None:
-    compact = re.sub(r"\s", "", text[:4096]).replace("-", "+").replace("_", "/")
+    compact = re.sub(r"\s", "", text[:_START]).replace("-", "+").replace("_", "/")
     try:
         start = base64.b64decode(compact[: len(compact) // 4 * 4])
     except (binascii.Error, ValueError):
