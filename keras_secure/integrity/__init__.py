@@ -14,15 +14,19 @@ from keras_secure.integrity.key_files import (
 )
 from keras_secure.integrity.keys import fingerprint, generate_key_pair
 from keras_secure.integrity.manifest import build_manifest, read_manifest, write_manifest
+from keras_secure.integrity.repair import RepairReport, repair
 from keras_secure.integrity.report import VerificationReport
 from keras_secure.integrity.scan import ScanLimits, ScanReport, scan
 from keras_secure.integrity.sign import sign
 from keras_secure.integrity.trust import Revocation, Trust, TrustedKey
 from keras_secure.integrity.trust_files import load_trust, save_trust
 from keras_secure.integrity.verify import verify
+from keras_secure.integrity.versions import RollbackReport, current, publish, rollback
 
 __all__ = [
+    "RepairReport",
     "Revocation",
+    "RollbackReport",
     "ScanLimits",
     "ScanReport",
     "Trust",
@@ -30,6 +34,7 @@ __all__ = [
     "VerificationReport",
     "build_manifest",
     "cosign",
+    "current",
     "decrypt",
     "encrypt",
     "endorse",
@@ -39,7 +44,10 @@ __all__ = [
     "load_private_key",
     "load_public_key",
     "load_trust",
+    "publish",
     "read_manifest",
+    "repair",
+    "rollback",
     "save_private_key",
     "save_public_key",
     "save_trust",
