@@ -73,8 +73,8 @@ def authenticate(
         if key is not None:
             valid.append((signature, key))
             continue
-        finding = _why_invalid(signature, envelope, trust, keys)
-        (unknown if finding.id == "integrity.untrusted_key" else findings).append(finding)
+        why = _why_invalid(signature, envelope, trust, keys)
+        (unknown if why.id == "integrity.untrusted_key" else findings).append(why)
     if not valid:
         return _refused(*findings, *unknown)
     try:
@@ -85,8 +85,8 @@ def authenticate(
         return _refused(_container(problem), *findings)
     good: dict[str, TrustedKey] = {}
     for _, key in valid:
-        if problem := _key_problem(key, trust, at, statement):
-            findings.append(problem)
+        if finding := _key_problem(key, trust, at, statement):
+            findings.append(finding)
         else:
             good[key.fingerprint] = key
     if len(good) < trust.threshold and (trust.threshold > 1 or not findings):

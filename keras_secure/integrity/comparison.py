@@ -47,7 +47,7 @@ class Comparison:
             Finding(
                 f"integrity.{name}",
                 severity,  # type: ignore[arg-type]
-                f"{printable(path)!r} {statement}",
+                f"{path!r} {statement}",
                 {"path": printable(path), **evidence},
                 remedy,
             )

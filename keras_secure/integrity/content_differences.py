@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from keras_secure.integrity.comparison import Comparison
 from keras_secure.integrity.paths import printable
@@ -65,7 +65,7 @@ def _report_moves(
         comparison.add(
             "renamed",
             path,
-            f"was renamed to {printable(moved[path])!r}",
+            f"was renamed to {moved[path]!r}",
             "Give it its name again.",
             new_path=printable(moved[path]),
         )
@@ -88,7 +88,7 @@ def _report_change(comparison: Comparison, path: str, digests: tuple[str, ...]) 
     # The shard in which a shorter file ends cannot be compared.
     comparable = size // shard_size if size < record.size else len(digests)
     wrong = [number for number in range(comparable) if digests[number] != record.digests[number]]
-    facts = {"size": size, "signed_size": record.size, "shard_size": shard_size}
+    facts: dict[str, Any] = {"size": size, "signed_size": record.size, "shard_size": shard_size}
     if not wrong and size < record.size:
         statement = f"was cut to {size} of {record.size} bytes"
         comparison.add("truncated", path, statement, offset=size, **facts)

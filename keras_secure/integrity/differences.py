@@ -49,7 +49,7 @@ def _compare_links(comparison: Comparison) -> None:
         comparison.add(
             "symlink",
             path,
-            f"is a symbolic link to {printable(now)!r}, where {kind} was signed",
+            f"is a symbolic link to {now!r}, where {kind} was signed",
             target=printable(now),
             signed_target=then,
         )

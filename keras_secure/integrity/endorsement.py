@@ -157,6 +157,7 @@ def _endorsed(envelope: Envelope) -> TrustedKey:
         content = parse_json(envelope.payload, "The endorsement")
         times = [content["not_before"], content["not_after"]]
         dates = [None if time is None else as_time(time, "A date of it") for time in times]
-        return TrustedKey(load_public_key(content["key"].encode()), str(content["name"]), *dates)
+        key = load_public_key(content["key"].encode())
+        return TrustedKey(key, str(content["name"]), dates[0], dates[1])
     except (KeyError, TypeError, AttributeError, IntegrityError) as error:
         raise InputError(f"The endorsement cannot be read: {error}.") from error

@@ -164,5 +164,5 @@ def _ecdsa(key: Any) -> Any:
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    by_size = {256: hashes.SHA256, 384: hashes.SHA384, 521: hashes.SHA512}
+    by_size: dict[int, Any] = {256: hashes.SHA256, 384: hashes.SHA384, 521: hashes.SHA512}
     return ec.ECDSA(by_size[key.curve.key_size]())

@@ -7,9 +7,9 @@ import hashlib
 import os
 import stat
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from keras_secure.errors import InputError, IntegrityError
 
@@ -19,7 +19,7 @@ _READ_SIZE = 2**20
 # What a thread takes at a time: long enough that opening the file again costs nothing.
 _STRETCH = 16 * 2**20
 _BYTES_PER_THREAD = 4 * 2**20
-_ALGORITHMS = {"sha256": hashlib.sha256, "blake2b": hashlib.blake2b}
+_ALGORITHMS: dict[str, Callable[[], Any]] = {"sha256": hashlib.sha256, "blake2b": hashlib.blake2b}
 _FLAGS = (
     os.O_RDONLY
     | getattr(os, "O_BINARY", 0)
@@ -213,7 +213,7 @@ def _hash_stretch(
     return digests
 
 
-def _stretches(sizes: list[int], shard_size: int | None) -> Iterator[_Stretch]:
+def _stretches(sizes: list[int], shard_size: int | None) -> Generator[_Stretch, None, None]:
     for index, size in enumerate(sizes):
         if shard_size is None:
             yield _Stretch(index, 0, 0, size)

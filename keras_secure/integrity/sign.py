@@ -43,12 +43,13 @@ def sign(
     serial: int = 0,
     created: datetime | str | None = None,
     allow_symlinks: bool = False,
+    whole_files: bool | None = None,
     signature: str | os.PathLike | None = None,
 ) -> Path:
     """Signs a folder or a file, so that `verify` can name whatever changes later, and where.
 
-    The signature is one file, `model.sig` at the top of a folder or `FILE.sig` beside a file. Where
-    the first key is one of kind `"ec-p256"`, OpenSSF model-signing can check it too.
+    The signature is one file, `model.sig` at the top of a folder or `FILE.sig` beside a file. If
+    one of the keys is of kind `"ec-p256"`, OpenSSF model-signing can check it too.
 
     Args:
         path: The folder or file; a signature that is there is replaced.
@@ -61,6 +62,9 @@ def sign(
         created: The time to state; the present by default.
         allow_symlinks: Whether symbolic links are signed, with their targets, which must lie in
             the same folder; otherwise they are refused.
+        whole_files: Whether to record a digest of each whole file too, which takes a second pass
+            over the bytes: the command line of model-signing checks nothing else, while its library
+            reads shards. By default, if one of the keys is of kind `"ec-p256"`.
         signature: Where to write the signature, if not at its usual place.
 
     Returns:
@@ -96,9 +100,11 @@ def sign(
     table = None
     if parity is not None:
         tree, table = _with_parity(tree, skip, parity)
+    if whole_files is None:
+        whole_files = any(kind_of(key) == "ec-p256" for key in signers)
     statement = Statement(
         name=root.name,
-        files=_records(tree),
+        files=_records(tree, whole_files),
         folders=tree.folders,
         links=tree.links,
         created=format_time(time),
@@ -106,6 +112,7 @@ def sign(
         check_name=bool(root_name),
         parity=table,
         ignored=tuple(sorted({*ALWAYS_IGNORED, *skip})) if root.is_dir() else (),
+        whole_files=whole_files,
     )
     envelope = Envelope(encode_statement(statement), STATEMENT_PAYLOAD, ())
     write_atomically(target, dump_envelope(add_signatures(envelope, signers)))
@@ -176,17 +183,20 @@ def _with_parity(tree: Tree, skip: frozenset[str], parity: float | int) -> tuple
     return survey(tree.root, skip, beside=[table.name]), table.to_dict()
 
 
-def _records(tree: Tree) -> dict[str, FileRecord]:
+def _records(tree: Tree, whole_files: bool) -> dict[str, FileRecord]:
     places = [tree.location(path) for path in tree.files]
     if WHOLE in tree.files:
         places[list(tree.files).index(WHOLE)] = tree.root.resolve()
     found = digest_files(places, SHARD_SIZE)
+    whole = [""] * len(places)
+    if whole_files:
+        whole = [file.digests[0] for file in digest_files(places, None)]
     records = {}
-    for (path, (size, mode)), file in zip(tree.files.items(), found, strict=True):
+    for (path, (size, mode)), file, digest in zip(tree.files.items(), found, whole, strict=True):
         if file.size != size:
             raise IntegrityError(
                 f"{path} in {tree.root} changed its length meanwhile. Keep writers away from it, "
                 "and sign again."
             )
-        records[path] = FileRecord(size, mode, tuple(file.digests))
+        records[path] = FileRecord(size, mode, tuple(file.digests), digest)
     return records

@@ -31,11 +31,13 @@ class FileRecord:
         size: Length in bytes; None where a statement of others does not tell it.
         mode: Permission bits; None where they were not recorded.
         digests: Hexadecimal digest of each shard, or of the whole file.
+        whole: Digest of the whole file beside those of its shards; may be empty.
     """
 
     size: int | None
     mode: int | None
     digests: tuple[str, ...]
+    whole: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ class Statement:
         shard_size: Bytes of a shard; None for one digest per file.
         algorithm: Hash function of the digests.
         follows_links: Whether links stand among the files, by the bytes that they lead to.
+        whole_files: Whether model-signing is shown one digest per file, and shards stand in our
+            extension only. The library reads both forms, its command line this one alone.
         own: Whether it has our extension, so that nothing outside it is tolerated.
     """
 
@@ -71,6 +75,7 @@ class Statement:
     shard_size: int | None = SHARD_SIZE
     algorithm: str = "sha256"
     follows_links: bool = False
+    whole_files: bool = False
     own: bool = True
 
     def is_ignored(self, path: str) -> bool:
@@ -104,15 +109,16 @@ def encode_statement(statement: Statement) -> bytes:
     b'{"_type":"https://in-toto.io/Statement'
     """
     resources = _resources(statement)
+    method: dict[str, Any] = {"method": "files", "hash_type": statement.algorithm}
+    if not statement.whole_files:
+        method |= {"method": "shards", "shard_size": statement.shard_size}
     content = {
         "_type": STATEMENT_TYPE,
         "subject": [{"name": statement.name, "digest": {"sha256": digest_of_all(resources)}}],
         "predicateType": PREDICATE_TYPE,
         "predicate": {
             "serialization": {
-                "method": "shards",
-                "hash_type": statement.algorithm,
-                "shard_size": statement.shard_size,
+                **method,
                 "allow_symlinks": bool(statement.links),
                 "ignore_paths": list(statement.ignored),
             },
@@ -143,13 +149,17 @@ def _resources(statement: Statement) -> list[dict[str, str]]:
     sources = {path: path for path in statement.files}
     for link in statement.links:
         # model-signing follows links, to files alone.
-        if (end := linked_file(link, statement.links, statement.files)) is not None:
-            sources[link] = end
+        if (target := linked_file(link, statement.links, statement.files)) is not None:
+            sources[link] = target
     resources = []
     for path in sorted(sources, key=_path_order):
         if not is_resource(path, statement):
             continue
         record = statement.files[sources[path]]
+        if statement.whole_files:
+            names = {"name": path, "algorithm": statement.algorithm, "digest": record.whole}
+            resources.append(names)
+            continue
         bounds = shard_bounds(record.size or 0, statement.shard_size or SHARD_SIZE)
         for (start, end), digest in zip(bounds, record.digests, strict=True):
             name = f"{path}:{start}:{end}"
@@ -158,11 +168,12 @@ def _resources(statement: Statement) -> list[dict[str, str]]:
 
 
 def _extension(statement: Statement) -> dict[str, Any]:
-    files: dict[str, Any] = {}
+    files = {}
     for path, record in statement.files.items():
-        files[path] = {"size": record.size, "mode": record.mode}
-        if not is_resource(path, statement):
-            files[path]["shards"] = list(record.digests)
+        entry: dict[str, Any] = {"size": record.size, "mode": record.mode}
+        if statement.whole_files or not is_resource(path, statement):
+            entry["shards"] = list(record.digests)
+        files[path] = entry
     return {
         "version": VERSION,
         "created": statement.created,

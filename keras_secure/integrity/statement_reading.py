@@ -6,7 +6,7 @@ from typing import Any
 from keras_secure.errors import InputError, IntegrityError
 from keras_secure.integrity.links import link_problem
 from keras_secure.integrity.paths import path_problem, traversal_problem
-from keras_secure.integrity.shards import shard_bounds
+from keras_secure.integrity.shards import SHARD_SIZE, shard_bounds
 from keras_secure.integrity.statement import (
     ALWAYS_IGNORED,
     EXTENSION,
@@ -20,7 +20,7 @@ from keras_secure.integrity.statement import (
     is_resource,
 )
 from keras_secure.integrity.strict_json import parse_json
-from keras_secure.integrity.times import as_time
+from keras_secure.integrity.times import as_time, format_time
 from keras_secure.integrity.tree import WHOLE
 
 _WHAT = "The signed statement"
@@ -98,7 +98,12 @@ def _decode_own(name: Any, predicate: Any) -> Statement:
             f"{_WHAT} has version {extension['version']!r}; expected {VERSION}: upgrade "
             "keras-secure to the version that signed it."
         )
-    resources = _by_path(predicate["resources"])
+    whole_files = method["method"] == "files"
+    resources: dict[str, Any]
+    if whole_files:
+        resources = {each["name"]: each["digest"] for each in predicate["resources"]}
+    else:
+        resources = _by_path(predicate["resources"])
     links, folders = extension["links"], extension["folders"]
     draft = Statement(
         name=_typed(name, str),
@@ -108,14 +113,23 @@ def _decode_own(name: Any, predicate: Any) -> Statement:
     files = {}
     for path, entry in extension["files"].items():
         seen = is_resource(path, draft)
-        digests = [d for _, _, d in resources.get(path, [])] if seen else entry["shards"]
+        by_shards = seen and not whole_files
+        digests = [d for _, _, d in resources.get(path, [])] if by_shards else entry["shards"]
+        whole = _typed(resources[path], str) if seen and whole_files else ""
         if any(not _HEX.fullmatch(digest) for digest in digests):
             raise _edited(f"a digest of {path!r} is none")
+        size = _number(entry["size"])
         files[path] = FileRecord(
-            _number(entry["size"]), _mode(entry["mode"]), tuple(_typed(d, str) for d in digests)
+            size,
+            _mode(entry["mode"]),
+            tuple(_typed(digest, str) for digest in digests),
+            whole,
         )
+        if len(files[path].digests) != -(-size // SHARD_SIZE):
+            raise _edited(f"{path!r} has not as many shards as it is long")
     _check_paths(files, folders, links)
-    as_time(extension["created"], "Its time")
+    if format_time(as_time(extension["created"], "Its time")) != extension["created"]:
+        raise _edited("its time is in another form")
     return Statement(
         name=name,
         files=files,
@@ -127,6 +141,7 @@ def _decode_own(name: Any, predicate: Any) -> Statement:
         parity=extension["parity"],
         ignored=draft.ignored,
         follows_links=bool(links),
+        whole_files=whole_files,
     )
 
 

@@ -137,20 +137,22 @@ def test_every_file_of_the_bundle_is_signed(bundle, tmp_path):
         middle = len(original) // 2
         path.write_bytes(original[:middle] + bytes([original[middle] ^ 4]) + original[middle + 1 :])
         name = path.relative_to(copy).as_posix()
-        cause = "signature file|signed statement" if name == "model.sig" else f"'{name}' was changed"
+        cause = (
+            "signature file|signed statement" if name == "model.sig" else f"'{name}' was changed"
+        )
         with pytest.raises(IntegrityError, match=cause):
             open_bundle(copy, PUBLIC_KEY)
         path.write_bytes(original)
     opened = open_bundle(copy, PUBLIC_KEY)
     (copy / "saved_model" / "saved_model.pb").write_bytes(b"changed after opening")
-    with pytest.raises(IntegrityError, match=r"saved_model\.pb' was changed"):
+    with pytest.raises(IntegrityError, match=r"saved_model\.pb' was cut"):
         opened.load()
 
 
 def test_only_the_trusted_key_opens(bundle):
     with pytest.raises(IntegrityError, match="which is not trusted"):
         open_bundle(bundle.path, generate_key_pair()[1])
-    with pytest.raises(InputError, match="key"):
+    with pytest.raises(InputError, match="no trust file"):
         open_bundle(bundle.path, bundle.path / "model_card.json")
 
 
