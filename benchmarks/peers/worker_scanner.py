@@ -21,7 +21,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
 def keras_secure():
     from keras_secure.errors import SecurityError
-    from keras_secure.integrity import scan
+    from keras_secure.integrity.scan import scan
 
     def judge(path):
         try:

@@ -111,7 +111,7 @@ def peak():
 def serve():
     """Scans a path a line and answers with a line of JSON each."""
     from keras_secure.errors import SecurityError
-    from keras_secure.integrity import scan
+    from keras_secure.integrity.scan import scan
 
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)

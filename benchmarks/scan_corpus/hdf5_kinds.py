@@ -124,13 +124,10 @@ def _pickle(group, variant):
     import numpy as np
 
     held = np.void(pickled(variant))
-    place = variant.pick(("dataset", "attribute", "bytes"), "place")
-    if place == "dataset":
+    if variant.pick(("dataset", "attribute"), "place") == "dataset":
         group["state"] = held
-    elif place == "attribute":
-        group.attrs["state"] = held
     else:
-        group["state"] = np.frombuffer(held.tobytes(), "uint8")
+        group.attrs["state"] = held
 
 
 @weights_kind("h5-cycle", "resources", "endless walks through groups")
@@ -176,6 +173,7 @@ def _attribute_model(folder, variant):
     """A model's config where weights are expected, or in other types of string."""
     import h5py
     import numpy as np
+
     from scan_corpus.config_kinds import code, lambda_layer
     from scan_corpus.keras_archives import model
 

@@ -314,7 +314,7 @@ def _metadata(path, variant):
             out, size = out + bytes([size & 0x7F | 0x80]), size >> 7
         return bytes([number << 3 | 2]) + out + bytes([size]) + data
 
-    node = field(2, b"root.layer-0") + field(3, b"_tf_keras_layer") + field(4, text)
+    node = b"\x10\x01" + field(3, b"root.layer-0") + field(4, b"_tf_keras_layer") + field(5, text)
     (path / "keras_metadata.pb").write_bytes(field(1, node))
 
 
