@@ -14,8 +14,11 @@ from keras_secure.watermark.kernels import Kernel, choose_kernels
 from keras_secure.watermark.mark import Mark
 from keras_secure.watermark.matching import match
 from keras_secure.watermark.pairing import pair
-from keras_secure.watermark.symmetries import structure_of
-from keras_secure.watermark.unmarked import unmarked
+from keras_secure.watermark.symmetries import Structure, structure_of
+from keras_secure.watermark.unmarked import halves, unmarked
+
+# The values of weights by the `id` of their variables, and which of them count.
+Fold = dict[int, tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -85,32 +88,76 @@ def align(
     """
     suspect, reference = as_model(suspect), as_model(reference)
     wanted = [] if mark is None else choose_kernels(reference, mark, layers)
-    values = {id(kernel.weight): unmarked(kernel.values(), mark, kernel.copy) for kernel in wanted}
-    own, other = structure_of(reference), structure_of(suspect)
-    pairing = pair(own, other, values)
-    found = {id(one.reference.tensor): one.reference for one in pairing.pairs}
-    if not found or (wanted and not found.keys() & values.keys()):
-        report = AlignmentReport(obstacle=pairing.obstacle, comparable=False)
-        return Alignment({}, report)
-    correspondence = match(pairing)
-    weights = {
-        one.reference.path: correspondence.aligned(one).reshape(one.reference.tensor.shape)
-        for one in pairing.pairs
-    }
-    kernels = tuple(
-        Kernel(kernel.name, kernel.copy, weights[found[id(kernel.weight)].path])
-        for kernel in wanted
-        if id(kernel.weight) in found
-    )
+    folds = [{}] if mark is None else marked_folds(wanted, [k.values() for k in wanted], mark)
+    return realigned(structure_of(reference), structure_of(suspect), wanted, folds)
+
+
+def marked_folds(kernels: Sequence[Kernel], values, mark: Mark) -> list[Fold]:
+    """What two alignments may see of marked weights: a half each, without the mark.
+
+    Args:
+        kernels: The reference's marked weights.
+        values: Their values, one array for each.
+        mark: The mark with its key.
+
+    Returns:
+        Two dictionaries from the `id` of a variable to its values and those that count.
+    """
+    folds: list[Fold] = [{}, {}]
+    for kernel, array in zip(kernels, values, strict=True):
+        first = halves(mark, kernel.shape, kernel.copy)
+        for fold, half in zip(folds, (first, ~first), strict=True):
+            fold[id(kernel.weight)] = unmarked(array, mark, kernel.copy, half), half
+    return folds
+
+
+def realigned(
+    own: Structure, other: Structure, wanted: Sequence[Kernel], folds: Sequence[Fold]
+) -> Alignment:
+    """Re-aligns by structures that are known already; see `align`.
+
+    Args:
+        own: The reference's structure.
+        other: The suspect's.
+        wanted: The reference's marked weights.
+        folds: See `marked_folds`. Of a marked weight, what one alignment may see is taken from the
+            other.
+
+    Returns:
+        An `Alignment`.
+    """
+    found: dict[int, np.ndarray] = {}
+    weights: dict[str, np.ndarray] = {}
+    matches = []
+    for fold in folds:
+        pairing = pair(own, other, fold)
+        known = {id(one.reference.tensor) for one in pairing.pairs}
+        if not known or (wanted and not known & fold.keys()):
+            return Alignment({}, AlignmentReport(obstacle=pairing.obstacle, comparable=False))
+        correspondence = match(pairing)
+        matches.append([(units, correspondence.maps[units]) for units in pairing.units])
+        for one in pairing.pairs:
+            aligned = correspondence.aligned(one).reshape(one.reference.tensor.shape)
+            if id(one.reference.tensor) in fold:
+                _, seen = fold[id(one.reference.tensor)]
+                aligned = np.where(seen, 0.0, aligned)
+                aligned += weights.get(one.reference.path, 0.0)
+                found[id(one.reference.tensor)] = aligned
+            weights[one.reference.path] = aligned
     report = AlignmentReport(
         layers=tuple(
-            _matched(units.name, correspondence.maps[units])
-            for units in pairing.units
-            if not units.pinned
+            _matched(units.name, [unit_map for _, unit_map in maps])
+            for maps in zip(*matches, strict=True)
+            if not (units := maps[0][0]).pinned
         ),
         compared=tuple(weights),
         obstacle=pairing.obstacle,
         unfollowed=tuple(dict.fromkeys(own.unfollowed)),
+    )
+    kernels = tuple(
+        Kernel(kernel.name, kernel.copy, found[id(kernel.weight)])
+        for kernel in wanted
+        if id(kernel.weight) in found
     )
     return Alignment(weights, report, kernels)
 
@@ -124,16 +171,18 @@ def as_model(target: Any) -> Any:
     return keras.saving.load_model(target, compile=False)
 
 
-def _matched(name, unit_map):
-    matched = int(np.sum(unit_map.source >= 0))
-    merged = len(unit_map.copies)
+def _matched(name, unit_maps):
+    """Words for the first of several matches of the same units, and the least similarity of all."""
+    first = unit_maps[0]
+    matched = int(np.sum(first.source >= 0))
+    merged = len(first.copies)
     return MatchedUnits(
         layer=name,
-        units=unit_map.size,
-        suspect_units=unit_map.available,
+        units=first.size,
+        suspect_units=first.available,
         matched=matched,
-        dropped=unit_map.available - matched - merged,
+        dropped=first.available - matched - merged,
         merged=merged,
-        similarity=float(np.median(unit_map.similarity)),
-        chance=unit_map.chance,
+        similarity=min(float(np.median(one.similarity)) for one in unit_maps),
+        chance=max(one.chance for one in unit_maps),
     )

@@ -13,8 +13,8 @@ class Evidence:
 
     Args:
         products: Array of shape (units, suspect's units).
-        norms: Of the reference's weights, shape (units,).
-        found_norms: Of the suspect's, shape (suspect's units,).
+        norms: Of the reference's weights, shape (units, 1).
+        found_norms: Of the suspect's that they are compared with, shape (units, suspect's units).
         own: Inner products of the suspect's units with each other.
         coordinates: How many weights of each unit were compared.
         direct: Whether no other scale, which may be unknown yet, was taken out of them.
@@ -29,11 +29,16 @@ class Evidence:
 
     def cosines(self):
         """Cosines of the angles between units, shape (units, suspect's units)."""
-        return _cosines(self.products, self.norms, self.found_norms)
+        return self.products / np.maximum(self.norms * self.found_norms, 1e-30)
 
     def own_cosines(self):
         """Those between the suspect's own units."""
-        return _cosines(self.own, self.found_norms, self.found_norms)
+        norms = self.own_norms()
+        return self.own / np.maximum(np.outer(norms, norms), 1e-30)
+
+    def own_norms(self):
+        """Norms of the suspect's units, shape (suspect's units,)."""
+        return np.sqrt(np.diag(self.own))
 
 
 def gather(pairs, units, correspondence, shuffle=None):
@@ -58,7 +63,11 @@ def gather(pairs, units, correspondence, shuffle=None):
             if not correspondence.known(pair.reference, but=axis):
                 continue
             mine = _by_unit(correspondence.present(pair, axis), axis, segment.grid)
-            size = np.sqrt(np.mean(np.square(mine)))
+            counted = np.ones_like(mine)
+            if pair.counted is not None:
+                counted = _by_unit(pair.counted.astype("float64"), axis, segment.grid)
+                mine = mine * counted
+            size = np.sqrt(np.sum(np.square(mine)) / max(counted.sum(), 1))
             if size < 1e-12:
                 continue
             values = correspondence.aligned(pair, but=axis)
@@ -68,17 +77,17 @@ def gather(pairs, units, correspondence, shuffle=None):
                 found = shuffle.permuted(found, axis=1)
             direct = sum(role.axis == axis for role in pair.reference.roles) == 1
             key = (segment.scale.root(), power)
-            rows.setdefault(key, []).append((mine / size, found / size, direct))
+            rows.setdefault(key, []).append((mine / size, found / size, counted, direct))
     evidence = {}
     for key, parts in rows.items():
         *sides, direct = zip(*parts, strict=True)
-        mine, found = (np.concatenate(side, axis=1) for side in sides)
+        mine, found, counted = (np.concatenate(side, axis=1) for side in sides)
         evidence[key] = Evidence(
             mine @ found.T,
-            np.linalg.norm(mine, axis=1),
-            np.linalg.norm(found, axis=1),
+            np.linalg.norm(mine, axis=1, keepdims=True),
+            np.sqrt(counted @ np.square(found).T),
             found @ found.T,
-            mine.shape[1],
+            max(round(float(counted.sum()) / len(counted)), 1),
             all(direct),
         )
     return evidence
@@ -135,7 +144,3 @@ def _by_unit(values, axis, grid):
     values = np.moveaxis(values, axis, 0)
     rows = values.reshape(len(values), -1)[grid]
     return np.swapaxes(rows, 0, 1).reshape(grid.shape[1], -1)
-
-
-def _cosines(products, first, second):
-    return products / np.maximum(np.outer(first, second), 1e-30)

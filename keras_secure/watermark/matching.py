@@ -181,7 +181,7 @@ def _set_scales(unit_map: UnitMap, evidence, correspondence):
             if other is not scale:
                 continue
             signed += one.coordinates * one.cosines()[rows, columns]
-            norms, found = one.norms[rows], one.found_norms[columns]
+            norms, found = one.norms[rows, 0], one.found_norms[rows, columns]
             # What leads away from a unit that was split is only a part of it.
             usable = (norms > 1e-12) & (found > 1e-12) & ~(split & (power == "in"))
             ratio = np.log(np.where(usable, found, 1) / np.where(usable, norms, 1))
@@ -227,7 +227,8 @@ def _find_copies(unit_map: UnitMap, evidence, correspondence):
         unit_map.copies.append((int(rows[best[place]]), int(candidate)))
         for scale, one in incoming.items():
             values = correspondence.scales[scale]
-            ratio = one.found_norms[candidate] / one.found_norms[twin]
+            norms = one.own_norms()
+            ratio = norms[candidate] / max(norms[twin], 1e-30)
             sign = np.sign(one.own[candidate, twin]) if SIGN in scale.freedoms else 1.0
             magnitude = ratio if MAGNITUDE in scale.freedoms else 1.0
             scaled = values[twin] * magnitude * sign

@@ -20,6 +20,7 @@ class WeightPair:
         layer: The reference's layer.
         values: The reference's values, float64 in its view, without its marks.
         found: The suspect's values in its view.
+        counted: Of which values matching may make use, a boolean array; None for all.
     """
 
     reference: Weight
@@ -27,6 +28,7 @@ class WeightPair:
     layer: str
     values: np.ndarray
     found: np.ndarray
+    counted: np.ndarray | None = None
 
 
 @dataclass
@@ -54,7 +56,8 @@ def pair(reference: Structure, suspect: Structure, marked=None) -> Pairing:
     Args:
         reference: The structure of the reference.
         suspect: That of the suspect.
-        marked: Values to take in place of the reference's own, by the `id` of their variable.
+        marked: By the `id` of a variable, values to take in place of the reference's own and
+            those of them that count, a boolean array.
 
     Returns:
         A `Pairing`.
@@ -80,10 +83,13 @@ def pair(reference: Structure, suspect: Structure, marked=None) -> Pairing:
         result.steps += 1
         for kind in own.weights.keys() & other.weights.keys():
             mine, theirs = own.weights[kind], other.weights[kind]
-            values = marked.get(id(mine.tensor))
+            values, counted = marked.get(id(mine.tensor), (None, None))
             values = mine.array() if values is None else np.asarray(values, "float64")
+            counted = None if counted is None else counted.reshape(mine.view)
             result.pairs.append(
-                WeightPair(mine, theirs, own.name, values.reshape(mine.view), theirs.array())
+                WeightPair(
+                    mine, theirs, own.name, values.reshape(mine.view), theirs.array(), counted
+                )
             )
     return result
 

@@ -286,6 +286,6 @@ class _Holder:
 def _rule(operation):
     for kind in type(operation).__mro__:
         if kind in _RULES:
-            own = type(operation).call is vars(kind).get("call", type(operation).call)
+            own = type(operation).call is getattr(kind, "call", None)
             return _RULES[kind] if own else None
     return None
