@@ -1,41 +1,69 @@
+"""The subcommands keygen, sign and verify, as a shell would call them."""
+
 import argparse
+import json
+import os
+import shutil
 
 import pytest
 
-from keras_secure.cli import verify as command
-from keras_secure.integrity import generate_key_pair, save_public_key, sign_bundle
+from keras_secure.cli import keygen, sign, verify
+from keras_secure.errors import InputError, IntegrityError, SecurityError
+from keras_secure.integrity import generate_key_pair, load_private_key, load_trust, save_public_key
+
+
+def run(module, *arguments):
+    parser = argparse.ArgumentParser()
+    module.add_arguments(parser)
+    return module.main(parser.parse_args([str(argument) for argument in arguments]))
 
 
 @pytest.fixture
-def bundle(tmp_path):
-    private_key, public_key = generate_key_pair()
+def passphrase(tmp_path):
+    path = tmp_path / "passphrase"
+    path.write_text("correct horse\n")
+    return path
+
+
+@pytest.fixture
+def bundle(tmp_path, passphrase, capsys):
     folder = tmp_path / "bundle"
     folder.mkdir()
     (folder / "a").write_bytes(b"1")
     (folder / "b").write_bytes(b"2")
-    sign_bundle(folder, private_key)
-    save_public_key(public_key, tmp_path / "key.pem")
+    assert run(keygen, tmp_path / "key", "--passphrase-file", passphrase) == 0
+    assert run(sign, folder, "--key", tmp_path / "key", "--passphrase-file", passphrase) == 0
+    capsys.readouterr()
     return folder
 
 
-def run(folder, key):
-    parser = argparse.ArgumentParser()
-    command.add_arguments(parser)
-    return command.main(parser.parse_args([str(folder), "--public-key", str(key)]))
+def test_keygen_keeps_what_is_there_and_locks_what_it_makes(tmp_path, passphrase, capsys):
+    for kind in ("ed25519", "ec-p256", "hybrid"):
+        path = tmp_path / kind
+        assert run(keygen, path, "--kind", kind, "--passphrase-file", passphrase) == 0
+        assert "fingerprint: sha256:" in capsys.readouterr().out
+        assert path.stat().st_mode & 0o777 == 0o600
+        load_private_key(path, "correct horse")
+        with pytest.raises(InputError, match="exists and was kept"):
+            run(keygen, path, "--no-passphrase")
+    run(keygen, tmp_path / "open", "--no-passphrase")
+    load_private_key(tmp_path / "open")
 
 
 def test_intact(bundle, tmp_path, capsys):
-    assert run(bundle, tmp_path / "key.pem") == 0
+    assert run(verify, bundle, "--trust", tmp_path / "key.pub") == 0
     out = capsys.readouterr().out.splitlines()
     assert len(out) == 1
     assert out[0].startswith("OK: ")
     assert "sha256:" in out[0]
 
 
-def test_a_key_from_inside_the_bundle_is_warned_about(bundle, tmp_path, capsys):
-    assert run(bundle, bundle / "public_key.pem") == 0
-    assert "inside the bundle" in capsys.readouterr().err
-    run(bundle, tmp_path / "key.pem")
+def test_a_key_from_inside_the_bundle_is_warned_about(bundle, tmp_path, passphrase, capsys):
+    shutil.copy(tmp_path / "key.pub", bundle / "key.pub")
+    run(sign, bundle, "--key", tmp_path / "key", "--passphrase-file", passphrase)
+    assert run(verify, bundle, "--trust", bundle / "key.pub") == 0
+    assert "inside of what is verified" in capsys.readouterr().err
+    run(verify, bundle, "--trust", tmp_path / "key.pub")
     assert capsys.readouterr().err == ""
 
 
@@ -43,49 +71,86 @@ def test_one_line_per_difference(bundle, tmp_path, capsys):
     (bundle / "a").write_bytes(b"0")
     (bundle / "b").unlink()
     (bundle / "c").write_bytes(b"")
-    assert run(bundle, tmp_path / "key.pem") == 1
-    assert capsys.readouterr().out.splitlines() == [
-        "TAMPERED: 'a' was changed",
-        "TAMPERED: 'b' is missing",
-        "TAMPERED: 'c' was added",
+    assert run(verify, bundle, "--trust", tmp_path / "key.pub") == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.startswith("REFUSED")] == [
+        "REFUSED: 'b' is missing",
+        "REFUSED: 'c' was added",
+        "REFUSED: 'a' was changed at bytes 0 to 1",
     ]
+    assert run(verify, bundle, "--trust", tmp_path / "key.pub", "--json") == 1
+    report = json.loads(capsys.readouterr().out)
+    assert not report["ok"]
+    assert {finding["id"] for finding in report["findings"]} >= {"integrity.missing"}
 
 
-def test_another_key_signed(bundle, tmp_path, capsys):
+def test_another_key_and_no_signature(bundle, tmp_path, capsys):
     other = save_public_key(generate_key_pair()[1], tmp_path / "other.pem")
-    assert run(bundle, other) == 1
-    assert "not by the trusted key" in capsys.readouterr().out
+    assert run(verify, bundle, "--trust", other) == 1
+    assert "is not trusted" in capsys.readouterr().out
+    assert run(verify, bundle, "--trust", other, "--trust", tmp_path / "key.pub") == 0
+    assert run(verify, bundle, "--trust", other, "--trust", tmp_path / "key.pub",
+               "--threshold", 2) == 1  # fmt: skip
+    (bundle / "model.sig").unlink()
+    assert run(verify, bundle, "--trust", tmp_path / "key.pub") == 1
+    assert "there is no signature" in capsys.readouterr().out
 
 
-def test_a_linked_manifest(bundle, tmp_path, capsys):
-    (bundle / "manifest.json").rename(tmp_path / "elsewhere")
-    (bundle / "manifest.json").symlink_to(tmp_path / "elsewhere")
-    assert run(bundle, tmp_path / "key.pem") == 1
-    assert "manifest.json" in capsys.readouterr().out
+def test_rotation_with_a_trust_file(bundle, tmp_path, passphrase, capsys):
+    trust = tmp_path / "trust.json"
+    run(keygen, tmp_path / "first", "--no-passphrase", "--name", "2026", "--trust", trust)
+    run(keygen, tmp_path / "second", "--no-passphrase", "--name", "2027",
+        "--valid-until", "2099-12-31", "--endorsed-by", tmp_path / "first")  # fmt: skip
+    assert [key.name for key in load_trust(trust).keys] == ["2026"]
+    run(sign, bundle, "--key", tmp_path / "second", "--serial", 5)
+    assert run(verify, bundle, "--trust", trust) == 1
+    endorsed = ["--trust", trust, "--endorsement", tmp_path / "second.endorsement"]
+    assert run(verify, bundle, *endorsed, "--min-serial", 5) == 0
+    assert "2027" in capsys.readouterr().out
+    assert run(verify, bundle, *endorsed, "--min-serial", 6) == 1
+    assert "older release" in capsys.readouterr().out
+    run(keygen, tmp_path / "third", "--no-passphrase", "--name", "third", "--trust", trust)
+    assert [key.name for key in load_trust(trust).keys] == ["2026", "third"]
 
 
-@pytest.mark.parametrize("case", ["no folder", "no manifest", "no key", "bad key"])
-def test_bad_usage_is_one_line_and_two(bundle, tmp_path, capsys, case):
-    folder, key = bundle, tmp_path / "key.pem"
+def test_a_second_signer_adds_a_signature(bundle, tmp_path, capsys):
+    run(keygen, tmp_path / "second", "--no-passphrase")
+    keys = ["--trust", tmp_path / "key.pub", "--trust", tmp_path / "second.pub"]
+    run(sign, bundle, "--key", tmp_path / "second", "--add-to", tmp_path / "key.pub")
+    assert run(verify, bundle, *keys, "--threshold", 2) == 0
+
+
+def test_a_wrong_or_missing_passphrase(bundle, tmp_path, monkeypatch):
+    (tmp_path / "wrong").write_text("wrong\n")
+    with pytest.raises(InputError, match=r"passphrase of .* is wrong"):
+        run(sign, bundle, "--key", tmp_path / "key", "--passphrase-file", tmp_path / "wrong")
+    with open(os.devnull) as nobody:
+        monkeypatch.setattr("sys.stdin", nobody)
+        with pytest.raises(InputError, match="no terminal"):
+            run(sign, bundle, "--key", tmp_path / "key")
+
+
+@pytest.mark.parametrize("case", ["no folder", "no key", "bad key", "parity"])
+def test_what_cannot_be_used_is_an_input_error(bundle, tmp_path, case):
+    folder, key = bundle, tmp_path / "key.pub"
     if case == "no folder":
         folder = tmp_path / "nothing"
-    elif case == "no manifest":
-        folder = tmp_path / "plain"
-        folder.mkdir()
     elif case == "no key":
         key = tmp_path / "nothing.pem"
-    else:
+    elif case == "bad key":
         key.write_bytes(b"not a key")
-    assert run(folder, key) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert len(captured.err.splitlines()) == 1
-    assert captured.err.startswith("keras-secure: ")
+    command = [verify, folder, "--trust", key]
+    if case == "parity":
+        run(keygen, tmp_path / "other", "--no-passphrase")
+        command = [sign, folder, "--key", tmp_path / "other", "--parity", "much"]
+    with pytest.raises(SecurityError) as caught:
+        run(*command)
+    assert not isinstance(caught.value, IntegrityError)
 
 
 def test_missing_arguments():
     parser = argparse.ArgumentParser()
-    command.add_arguments(parser)
+    verify.add_arguments(parser)
     with pytest.raises(SystemExit) as caught:
         parser.parse_args(["bundle"])
     assert caught.value.code == 2
