@@ -126,9 +126,10 @@ def _is_pickle(data: Region, head: bytes) -> bool:
     seen: set[str] = set()
     count = 0
     try:
-        for opcode, _, _ in pickletools.genops(text):
+        for opcode, argument, _ in pickletools.genops(text):
             count += 1
-            seen.add(opcode.name)
+            if opcode.name not in ("GLOBAL", "INST") or _NAMES.fullmatch(str(argument)):
+                seen.add(opcode.name)
             if count > 10_000:
                 break
     except Exception:
@@ -138,6 +139,7 @@ def _is_pickle(data: Region, head: bytes) -> bool:
 
 
 _PICKLE_STARTS = frozenset(b"\x95]}(cjXUKMJNGCBh\x8a\x8c\x8d\x8e\x8f\x88\x89)KqrV\x96")
+_NAMES = re.compile(r"[\w.]+ [\w.]+")
 _FINDING = frozenset({"GLOBAL", "INST", "STACK_GLOBAL"})
 _CALLING = frozenset({"REDUCE", "OBJ", "INST", "BUILD", "NEWOBJ", "NEWOBJ_EX"})
 
