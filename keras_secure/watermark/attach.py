@@ -67,7 +67,7 @@ def attach(target: Any, mark: Mark, layers: str | Sequence[str] | None = None) -
     >>> from keras_secure.watermark import SpreadSpectrum
     >>> model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(64, name="wide"),
     ...                           keras.layers.Dense(2, name="top")])
-    >>> [variable.shape for variable in attach(model, SpreadSpectrum("a secret"))]
+    >>> [tuple(variable.shape) for variable in attach(model, SpreadSpectrum("a secret"))]
     [(64, 64)]
     >>> len(model.losses), model.get_layer("wide").get_config()["kernel_regularizer"]
     (1, None)

@@ -69,14 +69,14 @@ class WatermarkReport:
         return min(self.readings, key=lambda reading: reading.bit_errors, default=None)
 
     @property
-    def bit_errors(self) -> int:
-        """Raw bits read wrong in the best reading; all of them where nothing was compared."""
-        return self.num_bits if self.best is None else self.best.bit_errors
+    def bit_errors(self) -> int | None:
+        """Raw bits read wrong in the best reading; None where nothing was compared."""
+        return None if self.best is None else self.best.bit_errors
 
     @property
-    def bit_error_rate(self) -> float:
+    def bit_error_rate(self) -> float | None:
         """Share of the raw bits that were read wrong: 0 for an intact mark, about 0.5 for none."""
-        return self.bit_errors / self.num_bits
+        return None if self.best is None else self.best.bit_errors / self.num_bits
 
     @property
     def message_matches(self) -> bool:
@@ -158,7 +158,7 @@ def _sentences(report: WatermarkReport) -> list[str]:
         after = ", after re-alignment with the reference" if report.aligned else ""
         tries = f" over {report.tries} tries" if report.tries > 1 else ""
         said.append(
-            f"{report.num_bits - report.bit_errors} of {report.num_bits} raw bits agree in {where}"
+            f"{report.num_bits - report.best.bit_errors} of {report.num_bits} raw bits agree in {where}"
             f"{after}; p = {power_of_two(report.p_value)}{tries}, and a claim needs less than "
             "2^-40."
         )

@@ -7,6 +7,7 @@ import numpy as np
 
 from keras_secure.arguments import is_integer
 from keras_secure.errors import InputError
+from keras_secure.watermark.alignment import align, as_model
 from keras_secure.watermark.kernels import Kernel, choose_kernels
 from keras_secure.watermark.mark import Mark
 from keras_secure.watermark.payload import NUM_PAYLOAD_BITS, decode, encode, payload_hex
@@ -40,9 +41,10 @@ def verify(
         mark: The mark with its key, or the key alone, which means `SpreadSpectrum(key)`.
         layers: Of a model, the layers that the mark was put on, as given to `attach` or `embed`; by
             default every kernel and embedding table that is large enough.
-        reference: The owner's copy of the marked model. The suspect's neurons are then brought back
-            into its order and scale (`align`) before they are read, which undoes permutations,
-            rescaling and neurons put in. Both readings, as it is and re-aligned, count as tries.
+        reference: The owner's copy of the marked model, or the path of its `.keras` file. The
+            suspect's neurons are then brought back into its order and scale (`align`) before they
+            are read, which undoes permutations, rescaling and neurons put in. Both readings, as it
+            is and re-aligned, count as tries.
         tries: Number of independent attempts that this evidence is the best of, 1 or more.
 
     Returns:
@@ -70,7 +72,9 @@ def verify(
         plain = read(choose_kernels(target, mark, layers), mark, tries=2 * tries)
     except InputError:  # its layers are not there under these names: that is what aligning is for
         return aligned
-    return plain if plain.bit_errors < aligned.bit_errors else aligned
+    if not aligned.readings:  # where nothing could be aligned, coins read as it is refute nothing
+        return plain if plain.claim else aligned
+    return plain if plain.p_value < aligned.p_value else aligned
 
 
 def read(
@@ -97,6 +101,34 @@ def read(
     Returns:
         A `WatermarkReport`.
     """
+    readings, total = read_bits(kernels, mark)
+    tries *= max(len(readings), 1)
+    fewest = min((reading.bit_errors for reading in readings), default=mark.num_bits)
+    chance = tries * matching_probability(mark.num_bits - fewest, mark.num_bits)
+    return WatermarkReport(
+        num_bits=mark.num_bits,
+        readings=tuple(readings),
+        tries=tries,
+        p_value=min(float(chance), 1.0),
+        not_compared=tuple(not_compared),
+        aligned=aligned,
+        contradictions=tuple(contradictions),
+        notes=tuple(notes),
+        **_payload(kernels, mark, total, readings, tries, float(chance)),
+    )
+
+
+def read_bits(kernels: Sequence[Kernel], mark: Mark) -> tuple[list[Reading], np.ndarray]:
+    """Counts the raw bits that each weight reads wrong, and all of them together.
+
+    Args:
+        kernels: The weights.
+        mark: The mark with its key.
+
+    Returns:
+        (readings, scores of all weights added up); the first reading is that of all, where there
+        are several.
+    """
     signs = 2 * mark.message() - 1
     total = np.zeros(mark.num_bits)
     readings = []
@@ -107,20 +139,7 @@ def read(
             total += mark.confidence(kernel.shape) * scores
     if len(readings) > 1:
         readings.insert(0, Reading("all", (), _errors(total, signs)))
-    tries *= max(len(readings), 1)
-    fewest = min((reading.bit_errors for reading in readings), default=mark.num_bits)
-    chance = tries * matching_probability(mark.num_bits - fewest, mark.num_bits)
-    return WatermarkReport(
-        num_bits=mark.num_bits,
-        readings=tuple(readings),
-        tries=tries,
-        p_value=float(min(chance, 1)),
-        not_compared=tuple(not_compared),
-        aligned=aligned,
-        contradictions=tuple(contradictions),
-        notes=tuple(notes),
-        **_payload(kernels, mark, total, readings, tries, float(chance)),
-    )
+    return readings, total
 
 
 def _errors(scores: np.ndarray, signs: np.ndarray) -> int:
@@ -142,8 +161,8 @@ def _payload(kernels, mark, total, readings, tries, chance) -> dict[str, Any]:
         return {"payload": payload_hex(found), "payload_matches": True}
     # The nearest of 2**64 codewords was chosen, which is that many tries more.
     apart = int(np.sum((scores > 0) != encode(found)))
-    other = matching_probability(mark.num_bits - apart, mark.num_bits)
-    other = float(min(tries * 2**NUM_PAYLOAD_BITS * other, 1))
+    as_near = matching_probability(mark.num_bits - apart, mark.num_bits)
+    other = min(float(tries * 2**NUM_PAYLOAD_BITS * as_near), 1.0)
     legible = min(chance, other) < _LEGIBLE
     return {
         "payload": payload_hex(found) if legible else None,
@@ -153,5 +172,17 @@ def _payload(kernels, mark, total, readings, tries, chance) -> dict[str, Any]:
 
 
 def _realigned(target, reference, mark, layers):
-    """Brings the suspect's weights into the reference's order, by the reference's names."""
-    raise NotImplementedError
+    """The suspect's weights in the reference's order, what is missing, and a note on the match."""
+    alignment = align(target, reference, mark, layers)
+    found = {kernel.name for kernel in alignment.kernels}
+    why = alignment.report.obstacle or "it has no counterpart in this model"
+    missing = [
+        f"{kernel.name} {kernel.shape}: {why}"
+        for kernel in choose_kernels(as_model(reference), mark, layers)
+        if kernel.name not in found
+    ]
+    note = (
+        f"Re-alignment with the reference: {alignment.report.status}, confidence "
+        f"{alignment.report.confidence:.2f}"
+    )
+    return alignment.kernels, missing, (note,)
