@@ -9,6 +9,7 @@ from keras_secure.callbacks.privacy_budget import PrivacyBudget
 from keras_secure.callbacks.privacy_journal import PrivacyJournal
 from keras_secure.callbacks.private_checkpoint import PrivateCheckpoint
 from keras_secure.callbacks.robustness_evaluation import RobustnessEvaluation
+from keras_secure.callbacks.secure_checkpoint import SecureCheckpoint
 from keras_secure.callbacks.watermark_monitor import WatermarkMonitor
 
 __all__ = [
@@ -21,5 +22,6 @@ __all__ = [
     "PrivacyJournal",
     "PrivateCheckpoint",
     "RobustnessEvaluation",
+    "SecureCheckpoint",
     "WatermarkMonitor",
 ]

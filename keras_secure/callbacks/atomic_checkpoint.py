@@ -97,7 +97,7 @@ class AtomicCheckpoint(keras.callbacks.Callback):
 
     def _steps(self) -> int:
         """How many steps the model is ahead, by which checkpoints are named."""
-        return executed_steps(self.model.optimizer)
+        return executed_steps(getattr(self.model, "optimizer", None))
 
     def _further_progress(self, path: Path, logs: dict[str, Any] | None) -> dict[str, Any]:
         """What a subclass remembers with a checkpoint, besides epoch, batch and step."""
@@ -153,7 +153,7 @@ class AtomicCheckpoint(keras.callbacks.Callback):
                 try:
                     folder = stack.enter_context(self._opened(path))
                     progress = read_progress(folder, path)
-                except (InputError, IntegrityError) as error:
+                except IntegrityError as error:
                     damage.append(f"{path} is damaged: {error}")
                     continue
                 if damage:
@@ -169,6 +169,12 @@ class AtomicCheckpoint(keras.callbacks.Callback):
         if not optimizer.built:
             optimizer.build(self.model.trainable_variables)
         self.model.load_weights(folder / WEIGHTS)
+        # Keras only warns where the state of an optimizer is left out.
+        if self._steps() != progress["steps"]:
+            raise InputError(
+                f"The checkpoint of step {progress['steps']} holds the state of another optimizer "
+                f"than {type(optimizer).__name__}. Compile the model as it was when it was saved."
+            )
         # Keras has no public way to say from which epoch a fit goes on; its own backup callback
         # sets the same attribute.
         self.model._initial_epoch = progress["epoch"]

@@ -3,7 +3,7 @@
 import contextlib
 
 from keras_secure.callbacks.atomic_checkpoint import AtomicCheckpoint
-from keras_secure.errors import IntegrityError, PrivacyError
+from keras_secure.errors import InputError, IntegrityError, PrivacyError
 from keras_secure.integrity import build_manifest, read_manifest, write_manifest
 from keras_secure.integrity.manifest import MANIFEST_NAME
 
@@ -62,6 +62,10 @@ class PrivateCheckpoint(AtomicCheckpoint):
 
     @contextlib.contextmanager
     def _opened(self, path):
-        if read_manifest(path / MANIFEST_NAME)["files"] != build_manifest(path)["files"]:
+        try:
+            intact = read_manifest(path / MANIFEST_NAME)["files"] == build_manifest(path)["files"]
+        except InputError as error:
+            raise IntegrityError(str(error)) from error
+        if not intact:
             raise IntegrityError("its files are not those of its manifest")
         yield path

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from keras_secure.errors import InputError
-from keras_secure.integrity.manifest import path_problem
+from keras_secure.integrity.paths import traversal_problem
 
 BLOCK_SIZE = 512
 COMMENT = "keras_secure folder 1"
@@ -57,7 +57,7 @@ def link_problem(path: str, target: str) -> str:
         return "it goes up after it has gone down"
     if climb > path.count("/"):
         return "it leads out of the folder"
-    return path_problem("/".join(parts[climb:])) if parts[climb:] else ""
+    return traversal_problem("/".join(parts[climb:])) if parts[climb:] else ""
 
 
 def _blocks(folder: Path) -> Iterator[bytes]:
@@ -98,7 +98,7 @@ def _walk(folder: Path, prefix: str = "") -> Iterator[tuple[str, str, os.stat_re
             raise InputError(f"Folder {here} cannot be read: {error.strerror}.") from error
         for entry, status in found:
             path = prefix + entry.name
-            if problem := path_problem(path):
+            if problem := traversal_problem(path):
                 raise _refusal(folder, path, f"has a name that cannot be packed: {problem}")
             if stat.S_ISDIR(status.st_mode):
                 pending.append((path + "/", entry.path))

@@ -18,7 +18,7 @@ from keras_secure.integrity.encryption.packing import (
     link_problem,
     start_of_archive,
 )
-from keras_secure.integrity.manifest import path_problem
+from keras_secure.integrity.paths import traversal_problem
 
 MAX_ENTRIES = 100_000
 
@@ -89,7 +89,7 @@ def unpack(file: BinaryIO, folder: Path, name: str) -> None:
 
 def _check(entry: _Entry, folders: dict[str, int], seen: int, name: str) -> None:
     parent, _, _ = entry.path.rpartition("/")
-    if problem := path_problem(entry.path):
+    if problem := traversal_problem(entry.path):
         raise _refusal(name, f"path {entry.path!r} is not allowed, {problem}")
     if parent not in folders:
         raise _refusal(name, f"{entry.path!r} is in no folder that came before it")
