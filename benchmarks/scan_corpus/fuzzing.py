@@ -26,24 +26,34 @@ class Outcome:
         verdict: `"clean"`, `"flagged"` or `"refused"`.
         seconds: Wall time.
         mebibytes: Peak memory of the process and of the largest of its children, together.
+        gaps: Findings that say that the reading process died, or that a parser raised what nobody
+            had expected: the file is flagged, and the parser ought to know better.
     """
 
     problem: str | None
     verdict: str
     seconds: float
     mebibytes: float
+    gaps: tuple[str, ...] = ()
 
 
 class Watch:
-    """A worker that scans, watched from outside; replaced whenever it dies or is ended."""
+    """A worker that scans, watched from outside; replaced whenever it dies or is ended.
 
-    def __init__(self, seconds=SECONDS, mebibytes=MEBIBYTES):
-        self._seconds, self._mebibytes, self._process = seconds, mebibytes, None
+    Args:
+        direct: Whether the worker reads the files itself, without the process that `scan` puts
+            around that: many times faster, and hides nothing.
+        seconds, mebibytes: What a file may take.
+    """
+
+    def __init__(self, direct=False, seconds=SECONDS, mebibytes=MEBIBYTES):
+        self._direct, self._process = direct, None
+        self._seconds, self._mebibytes = seconds, mebibytes
 
     def _start(self):
         folder = Path(__file__).resolve().parents[1]
         code = f"import sys; sys.path.insert(0, {str(folder)!r})\n"
-        code += "from scan_corpus.fuzzing import serve; serve()"
+        code += "from scan_corpus.fuzzing import serve; serve(" + str(self._direct) + ")"
         self._process = subprocess.Popen(
             [sys.executable, "-X", "faulthandler", "-c", code],
             stdin=subprocess.PIPE,
@@ -52,6 +62,7 @@ class Watch:
             start_new_session=True,
         )
         if not self._answer(120):
+            self._process = None
             raise RuntimeError("The worker did not start; is keras_secure installed?")
 
     def _answer(self, limit):
@@ -66,7 +77,7 @@ class Watch:
         start = time.monotonic()
         self._process.stdin.write(f"{path}\n".encode())
         self._process.stdin.flush()
-        # A busy machine may pause a process: what is slow is confirmed by `judged`.
+        # A busy machine may pause a process: what is slow is tried again by `fuzz`.
         line = self._answer(self._seconds)
         seconds = time.monotonic() - start
         if line is None:
@@ -82,15 +93,7 @@ class Watch:
             problem = f"takes {found['mebibytes']:.0f} MiB"
         if found["mebibytes"] > self._mebibytes:
             self.close()  # its peak would be counted for others
-        return Outcome(problem, found["verdict"], seconds, found["mebibytes"])
-
-    def judged(self, path):
-        """The outcome, where a problem is one only if a fresh process has it too."""
-        outcome = self.scan(path)
-        if outcome.problem:
-            self.close()
-            outcome = self.scan(path)
-        return outcome
+        return Outcome(problem, found["verdict"], seconds, found["mebibytes"], found["gaps"])
 
     def close(self):
         if self._process is not None:
@@ -108,22 +111,55 @@ def peak():
     return (own + children) / 1024
 
 
-def serve():
+def scanned(path):
+    from keras_secure.integrity.scan import scan
+
+    report = scan(path)
+    # What it says must be writable wherever a report goes.
+    json.dumps(report.to_sarif()).encode()
+    "\n".join(report.describe()).encode()
+    return report.findings, report.ok
+
+
+def inspected(path):
+    from keras_secure.integrity.scan.collector import Collector, OutOfTime
+    from keras_secure.integrity.scan.inspection import inspect_path
+    from keras_secure.integrity.scan.limits import ScanLimits
+    from keras_secure.integrity.scan.report import ScanReport
+
+    found, limits = [], ScanLimits()
+    deadline = time.monotonic() + limits.seconds
+    collector = Collector(found.append, limits, (), deadline)
+    try:
+        inspect_path(Path(path), collector, lambda name: None)
+    except (OutOfTime, MemoryError):
+        return found, False
+    return found, ScanReport(path, "", tuple(found)).ok
+
+
+def gap(finding):
+    """What a finding says of the scanner itself, or None."""
+    if finding.id == "scan.file.crash":
+        return finding.statement
+    if finding.id == "scan.file.malformed" and "could not be understood" in finding.statement:
+        return finding.statement[:160]
+    return None
+
+
+def serve(direct=False):
     """Scans a path a line and answers with a line of JSON each."""
     from keras_secure.errors import SecurityError
-    from keras_secure.integrity.scan import scan
 
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     print("ready", file=answers, flush=True)
     for line in sys.stdin:
-        problem, verdict = None, "refused"
+        problem, verdict, gaps = None, "refused", []
         try:
-            report = scan(line.rstrip("\n"))
-            verdict = "clean" if report.ok else "flagged"
-            # What it says must be writable wherever a report goes.
-            json.dumps([one.to_dict() for one in report.findings], allow_nan=False).encode()
-            "\n".join(one.statement for one in report.findings).encode()
+            findings, ok = (inspected if direct else scanned)(line.rstrip("\n"))
+            verdict = "clean" if ok else "flagged"
+            json.dumps([one.to_dict() for one in findings]).encode()
+            gaps = [said for said in map(gap, findings) if said]
         except SecurityError:
             pass
         except BaseException as error:
@@ -132,11 +168,8 @@ def serve():
                 at = at.tb_next
             where = f"{Path(at.tb_frame.f_code.co_filename).name}:{at.tb_lineno}"
             problem = f"{type(error).__name__} at {where}: {error}"[:300]
-        print(
-            json.dumps({"problem": problem, "verdict": verdict, "mebibytes": peak()}),
-            file=answers,
-            flush=True,
-        )
+        found = {"problem": problem, "verdict": verdict, "mebibytes": peak(), "gaps": gaps}
+        print(json.dumps(found), file=answers, flush=True)
 
 
 def copied(source, target):
@@ -158,45 +191,56 @@ def seeds(corpus, samples, largest=400_000):
     return [path for path in paths if size(path) <= largest]
 
 
-def fuzz(paths, scratch, *, cases=None, minutes=None, seed=0, keep=None, told=print):
+def fuzz(paths, scratch, *, cases=None, minutes=None, seed=0, keep=None, direct=False):
     """Damages files of `paths` and scans them, until `cases` or `minutes` are over.
 
-    Returns a dictionary of counts and peaks, and a list of (problem, case); a case is the seed's
-    path and the number that `damage` was called with. The damaged files of problems stay in
-    `keep`, if that is a folder.
+    Returns a dictionary of counts and peaks, and a list of (problem, seed file, number): the number
+    is what `damage` was called with. The damaged files of problems and gaps stay in `keep`, if that
+    is a folder, one for each that reads differently. With `direct`, what looks like a problem is
+    one only if the whole scan has it too.
     """
-    watch, problems, signatures = Watch(), [], set()
+    watch, whole = Watch(direct), Watch()
+    problems, kept = [], set()
     done = {"cases": 0, "clean": 0, "flagged": 0, "refused": 0, "seconds": 0.0, "mebibytes": 0.0}
+    done["gaps"] = {}
     end = time.monotonic() + 60 * minutes if minutes else float("inf")
-    scratch = Path(scratch)
     try:
         while time.monotonic() < end and (cases is None or done["cases"] < cases):
             number = 1_000_003 * seed + done["cases"]
             source = paths[number * 7919 % len(paths)]
             other = paths[number * 104_729 % len(paths)]
             spliced = other.read_bytes()[:100_000] if other.is_file() else b""
-            target = copied(source, scratch / f"case{source.suffix}")
+            target = copied(source, Path(scratch) / f"case{source.suffix}")
             damage(target, number, spliced)
-            outcome = watch.judged(target)
+            outcome = watch.scan(target)
+            said = list(outcome.gaps)
+            if outcome.problem:
+                said += [f"alone: {outcome.problem}"] if direct else []
+                # A busy machine may pause a process: what is slow must be slow again.
+                watch.close()
+                whole.close()
+                outcome = whole.scan(target)
             done["cases"] += 1
             if outcome.verdict:
                 done[outcome.verdict] += 1
-            done["seconds"] = max(done["seconds"], outcome.seconds)
-            done["mebibytes"] = max(done["mebibytes"], outcome.mebibytes)
+            for name in ("seconds", "mebibytes"):
+                done[name] = max(done[name], getattr(outcome, name))
             if outcome.problem:
-                problems.append((outcome.problem, (str(source), number)))
-                signature = outcome.problem.split(":")[0] + outcome.problem.split(":")[-1][:40]
-                if keep is not None and signature not in signatures:
-                    signatures.add(signature)
-                    name = hashlib.sha256(f"{source}{number}".encode()).hexdigest()[:12]
-                    kept = Path(keep) / (name + source.suffix)
-                    kept.parent.mkdir(parents=True, exist_ok=True)
-                    copied(target, kept)
-                    told(f"{outcome.problem}\n  {source} damaged with {number}: {kept}")
+                problems.append((outcome.problem, str(source), number))
+                said.append(outcome.problem)
+            for one in said:
+                done["gaps"].setdefault(one, (str(source), number))
+                if keep is not None and one not in kept:
+                    kept.add(one)
+                    name = hashlib.sha256(one.encode()).hexdigest()[:12] + source.suffix
+                    Path(keep).mkdir(parents=True, exist_ok=True)
+                    if not (Path(keep) / name).exists():
+                        copied(target, Path(keep) / name)
             if target.is_dir():
                 shutil.rmtree(target)
             else:
                 target.unlink()
     finally:
         watch.close()
+        whole.close()
     return done, problems
