@@ -78,6 +78,13 @@ class Statement:
     whole_files: bool = False
     own: bool = True
 
+    @property
+    def resource_algorithm(self) -> str:
+        """The name that model-signing gives to digests of this kind."""
+        if self.whole_files or self.shard_size is None:
+            return self.algorithm
+        return f"{self.algorithm}-sharded-{self.shard_size}"
+
     def is_ignored(self, path: str) -> bool:
         """Whether model-signing leaves a path out."""
         return is_below(path, self.ignored)
@@ -151,19 +158,18 @@ def _resources(statement: Statement) -> list[dict[str, str]]:
         # model-signing follows links, to files alone.
         if (target := linked_file(link, statement.links, statement.files)) is not None:
             sources[link] = target
-    resources = []
+    resources, algorithm = [], statement.resource_algorithm
     for path in sorted(sources, key=_path_order):
         if not is_resource(path, statement):
             continue
         record = statement.files[sources[path]]
         if statement.whole_files:
-            names = {"name": path, "algorithm": statement.algorithm, "digest": record.whole}
-            resources.append(names)
+            resources.append({"name": path, "algorithm": algorithm, "digest": record.whole})
             continue
         bounds = shard_bounds(record.size or 0, statement.shard_size or SHARD_SIZE)
         for (start, end), digest in zip(bounds, record.digests, strict=True):
             name = f"{path}:{start}:{end}"
-            resources.append({"name": name, "algorithm": statement.algorithm, "digest": digest})
+            resources.append({"name": name, "algorithm": algorithm, "digest": digest})
     return resources
 
 

@@ -170,8 +170,6 @@ def _decode_foreign(name: Any, predicate: Any) -> Statement:
             f"{_WHAT} uses method {method['method']!r} with {method['hash_type']!r}; expected "
             "'files' or 'shards' with 'sha256' or 'blake2': sign again with one of these."
         )
-    if any(resource["algorithm"] != algorithm for resource in predicate["resources"]):
-        raise _edited("its resources are hashed by different functions")
     if method["method"] == "files":
         shard_size = None
         files = {}
@@ -181,7 +179,10 @@ def _decode_foreign(name: Any, predicate: Any) -> Statement:
                 raise _edited(f"{path!r} stands in it twice")
             files[path] = FileRecord(None, None, (resource["digest"],))
     else:
-        shard_size = _number(method["shard_size"], 1, _MAX_SHARD)
+        # Its protocol buffers write every number as one with a fraction.
+        written = method["shard_size"]
+        whole = int(written) if type(written) is float and written.is_integer() else written
+        shard_size = _number(whole, 1, _MAX_SHARD)
         files = {
             path: _joined(path, shards, shard_size)
             for path, shards in _by_path(predicate["resources"]).items()
@@ -192,7 +193,7 @@ def _decode_foreign(name: Any, predicate: Any) -> Statement:
     if WHOLE in files and len(files) > 1:
         raise _edited("it describes a file and a folder at once")
     ignored = [_typed(path, str) for path in method.get("ignore_paths", [])]
-    return Statement(
+    statement = Statement(
         name=_typed(name, str),
         files=files,
         ignored=tuple(sorted({*ignored, *ALWAYS_IGNORED})),
@@ -201,6 +202,10 @@ def _decode_foreign(name: Any, predicate: Any) -> Statement:
         follows_links=_typed(method["allow_symlinks"], bool),
         own=False,
     )
+    expected = statement.resource_algorithm
+    if any(resource["algorithm"] != expected for resource in predicate["resources"]):
+        raise _edited(f"its resources are not all hashed by {expected!r}")
+    return statement
 
 
 def _joined(path: str, shards: list[tuple[int, int, str]], shard_size: int) -> FileRecord:
