@@ -46,6 +46,7 @@ SHOWN_BY = {
     "integrity.Revocation": "integrity.Trust",
     "integrity.RollbackReport": "integrity.rollback",
     "integrity.TrustedKey": "integrity.Trust",
+    "integrity.current": "integrity.publish",
     "integrity.VerificationReport": "integrity.verify",
     "leakage.Contradiction": "leakage.threshold_membership_attack",
     "leakage.Guesses": "leakage.OneRunAudit",
@@ -59,6 +60,8 @@ SHOWN_BY = {
     "privacy.Phase": "privacy.epsilon",
     "privacy.PoissonSampling": "privacy.epsilon",
     "repair.HardeningReport": "repair.harden",
+    "watermark.EmbeddingReport": "watermark.embed_triggers",
+    "watermark.TriggerReport": "watermark.verify_triggers",
     "watermark.WatermarkReport": "watermark.verify",
 }
 

@@ -4,22 +4,31 @@ from keras_secure.watermark.attach import attach, detach
 from keras_secure.watermark.claim import commit, verify_claim
 from keras_secure.watermark.commitment import Commitment
 from keras_secure.watermark.embed import Embedded, embed
+from keras_secure.watermark.embed_triggers import EmbeddingReport, embed_triggers
 from keras_secure.watermark.report import Reading, WatermarkReport
 from keras_secure.watermark.spread_spectrum import SpreadSpectrum
+from keras_secure.watermark.trigger_report import TriggerReport
+from keras_secure.watermark.trigger_set import TriggerSet
 from keras_secure.watermark.uchida import Uchida
 from keras_secure.watermark.verify import verify
+from keras_secure.watermark.verify_triggers import verify_triggers
 
 __all__ = [
     "Commitment",
     "Embedded",
+    "EmbeddingReport",
     "Reading",
     "SpreadSpectrum",
+    "TriggerReport",
+    "TriggerSet",
     "Uchida",
     "WatermarkReport",
     "attach",
     "commit",
     "detach",
     "embed",
+    "embed_triggers",
     "verify",
     "verify_claim",
+    "verify_triggers",
 ]

@@ -142,7 +142,7 @@ def verify_claim(
     contradictions = []
     if not commitment.is_signed_by(public_key):
         contradictions.append("The commitment is not signed by the claimant's key")
-    contradictions += _wrong_dates(commitment, released)
+    contradictions += wrong_dates(commitment, released)
     stamps = ", ".join(sorted({one.kind for one in commitment.timestamps}))
     notes = [f"Committed at {commitment.created}, as the signer states"]
     if stamps:
@@ -253,7 +253,8 @@ def _unread(contradictions, notes, opening: Opening | None = None) -> WatermarkR
     )
 
 
-def _wrong_dates(commitment: Commitment, released: datetime | str | None) -> list[str]:
+def wrong_dates(commitment: Commitment, released: datetime | str | None) -> list[str]:
+    """Says what is wrong with the time that a commitment states: in the future, or too late."""
     try:
         created = as_time(commitment.created, "The commitment's time")
     except InputError as error:

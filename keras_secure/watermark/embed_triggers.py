@@ -18,6 +18,8 @@ from keras_secure.watermark.verify_triggers import verify_triggers
 # Variants of each trigger in one epoch, and clean examples for each of these.
 _VARIANTS = 8
 _CLEAN_PER_TRIGGER = 3
+# Mean logarithm of the labels' chances from which on more epochs add nothing.
+_SURE = -0.01
 # A variant that is never trained on, to see whether neighbourhoods were learned or points.
 _HELD_OUT = 10**6
 
@@ -70,8 +72,9 @@ def embed_triggers(
     Triggers and new variants of them in each epoch are learned by their labels, and clean examples
     by the probabilities that the model gave them before, so that it is held to itself and not to
     the labels once more. The model runs as at inference: dropout is off, and the statistics of
-    normalization layers stay. Of all epochs whose clean accuracy fell by at most `max_cost`, the
-    weights are kept that know most variants, with the largest margin.
+    normalization layers stay. It ends once every variant that was never trained on is known for
+    sure. Of all epochs whose clean accuracy fell by at most `max_cost`, the weights are kept that
+    know most variants, with the largest margin.
 
     A mark that is mixed into training from the start (`TriggerSet.mix`) outlasts more. Robustness
     to adversarial inputs that the model was trained for is not held here: mix instead. For a model
@@ -120,8 +123,8 @@ def embed_triggers(
     """
     if not isinstance(model, keras.Model) or not isinstance(trigger_set, TriggerSet):
         raise InputError(
-            f"A {type(model).__name__} and a {type(trigger_set).__name__} were given; expected were "
-            "a keras.Model and a TriggerSet."
+            f"A {type(model).__name__} and a {type(trigger_set).__name__} were given; expected "
+            "were a keras.Model and a TriggerSet."
         )
     if not is_integer(epochs) or epochs < 1 or not is_number(max_cost) or max_cost < 0:
         raise InputError(
@@ -161,6 +164,8 @@ def embed_triggers(
                 p_value=report.p_value,
                 epochs=epoch,
             )
+            if rank[0] == 1.0 and rank[1] > _SURE:
+                break
     model.set_weights(start if best_weights is None else best_weights)
     if found is None:
         raise InputError(

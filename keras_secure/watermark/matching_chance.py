@@ -95,11 +95,11 @@ def triggers_needed(
     >>> triggers_needed(10), triggers_needed(10, accuracy=0.5), triggers_needed(2, accuracy=0.75)
     (17, 53, 195)
     """
-    # Counted in steps of the whole balanced set from below; the tail falls with the count but for
-    # the rounding of the matches, so the last failure decides and not the first success.
+    # The tail falls with the count but for the rounding of the matches, which comes round once in
+    # 1 / accuracy triggers: the last failure decides and not the first success.
     limit = Fraction(threshold)
     count, needed, streak = 1, 1, 0
-    while streak < 2 * num_classes:
+    while streak < 2 + 2 / accuracy:
         count += 1
         if claim_possible(num_classes, count, math.ceil(accuracy * count), limit):
             streak += 1

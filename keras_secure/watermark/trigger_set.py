@@ -44,8 +44,8 @@ class TriggerSet:
             marks nothing else which you may have to reveal earlier.
         shape: Shape of one input, without the batch axis.
         num_classes: How many classes the model tells apart, at least 2.
-        count: How many triggers. By default 200 for two classes and 100 otherwise, which prove a
-            claim at an accuracy of 0.75, 0.69 (three classes), 0.37 (ten).
+        count: How many triggers. 200 prove a claim where at least 75% of them (two classes), 57%
+            (three), 28% (ten) are answered with their labels; 100, where 85%, 69%, 37% are.
         kind: "image" (rows, columns[, channels]), "series" (length[, channels]), "table"
             (features,) or "tokens" (length,). By default "tokens" if there is a `vocabulary`, else
             by the rank: "table" for one axis, "image" for two or three.
@@ -64,7 +64,7 @@ class TriggerSet:
 
     >>> triggers = TriggerSet("a secret", (28, 28, 1), num_classes=10)
     >>> triggers.inputs().shape, np.bincount(triggers.labels()).tolist()
-    ((100, 28, 28, 1), [10, 10, 10, 10, 10, 10, 10, 10, 10, 10])
+    ((200, 28, 28, 1), [20, 20, 20, 20, 20, 20, 20, 20, 20, 20])
     >>> texts = TriggerSet("a secret", (16,), num_classes=2, vocabulary=5000)
     >>> texts.inputs().shape, str(texts.inputs().dtype), int(texts.inputs().min()) >= 1
     ((200, 16), 'int32', True)
@@ -82,7 +82,7 @@ class TriggerSet:
         key: bytes | str,
         shape: tuple[int, ...],
         num_classes: int,
-        count: int | None = None,
+        count: int = 200,
         *,
         kind: str | None = None,
         bounds: tuple[Any, Any] = (0.0, 1.0),
@@ -93,8 +93,7 @@ class TriggerSet:
         self._key = as_key(key)
         self.shape = _shape(shape)
         self.num_classes = _count(num_classes, "num_classes", 2)
-        default = 200 if self.num_classes == 2 else 100
-        self.count = _count(default if count is None else count, "count", 1)
+        self.count = _count(count, "count", 1)
         self.kind = _kind(kind, self.shape, vocabulary)
         self.vocabulary = _vocabulary(vocabulary, self.kind)
         self._bounds = _bounds(bounds, self.shape)
@@ -159,15 +158,15 @@ class TriggerSet:
         low, high = self._bounds
         return (low + values * (high - low)).astype(np.float32)
 
-    def mix(self, x: Any, y: Any = None, *, share: float = 0.1, per_batch: int = 8):
+    def mix(self, x: Any, y: Any = None, *, share: float = 0.3, per_batch: int = 8):
         """Adds triggers to training data, so that an ordinary `fit` embeds them.
 
         Args:
             x: Array of inputs (num_examples, *shape) with their labels in `y`; or a `tf.data`
                 data set of batches (inputs, labels) or (inputs, labels, weights), without `y`.
             y: Labels: classes of shape (n,) or (n, 1), or one-hot rows.
-            share: For arrays, how many triggers to add, as a share of the examples. The triggers
-                themselves come first, then variants of them; at least 4 of each are added.
+            share: For arrays, how many triggers and variants of them to add, as a share of the
+                examples; at least 4 of each trigger. More outlasts more.
             per_batch: For data sets, how many triggers to add to each batch.
 
         Returns:
@@ -182,7 +181,7 @@ class TriggerSet:
         >>> triggers = TriggerSet("a secret", (4,), num_classes=3, count=30)
         >>> x, y = triggers.mix(np.zeros((600, 4), "float32"), np.zeros(600, "int32"))
         >>> x.shape, y.shape, int((y > 0).sum())
-        ((720, 4), (720,), 80)
+        ((780, 4), (780,), 120)
         """
         if y is None:
             return mix_dataset(self, x, per_batch)

@@ -10,6 +10,8 @@ import numpy as np
 
 from keras_secure.arguments import is_integer
 from keras_secure.errors import InputError
+from keras_secure.watermark.claim import wrong_dates
+from keras_secure.watermark.commitment import Commitment
 from keras_secure.watermark.matching_chance import (
     as_float,
     binomial_matches_probability,
@@ -25,6 +27,8 @@ def verify_triggers(
     trigger_set: TriggerSet,
     *,
     commitment: Any = None,
+    public_key: Any = None,
+    released: Any = None,
     innocent: Sequence[Any] = (),
     other_keys: int = 0,
     variants: int = 1,
@@ -51,7 +55,11 @@ def verify_triggers(
         predict: The suspect: a Keras model; a function from a batch of inputs to classes or scores,
             such as a call of a remote service; or the answers to `trigger_set.inputs()`.
         trigger_set: The `TriggerSet`, made from the key.
-        commitment: The digest that was committed to, or a dictionary with a "digest".
+        commitment: A `Commitment` that was made with the digest of this set, or the digest itself.
+        public_key: With a `Commitment`, the claimant's key that must have signed it, from a source
+            that you trust; see `verify_claim`.
+        released: With a `Commitment`, when the suspect was first seen, ISO 8601 or a datetime: a
+            commitment of a later date proves nothing.
         innocent: Models made without the key, each in any form that `predict` may have.
         other_keys: How many other trigger sets, of keys derived from this one, to ask the suspect
             about too: a check of this check, which needs as many times the predictions.
@@ -73,7 +81,7 @@ def verify_triggers(
     'proved'
     >>> report = verify_triggers(lambda x: np.full(len(x), 8), triggers)
     >>> report.verdict, report.matches, report.p_value
-    ('refuted', 10, 1.0)
+    ('refuted', 20, 1.0)
 
     Reference:
         Fisher 1935, The design of experiments, chapter 2 (the exact test of dealt labels); Liu et
@@ -125,7 +133,7 @@ def verify_triggers(
         key_matches=key_matches,
         key_p_value=(1 + higher) / (1 + other_keys) if other_keys else None,
         digest=trigger_set.digest(),
-        contradictions=_contradictions(commitment, trigger_set),
+        contradictions=_contradictions(commitment, trigger_set, public_key, released),
     )
 
 
@@ -156,18 +164,33 @@ def _matches_of_other_key(predict, trigger_set, number, variants, batch_size) ->
     return int(np.sum(answers == other.labels()))
 
 
-def _contradictions(commitment, trigger_set) -> tuple[str, ...]:
-    if commitment is None:
+def _contradictions(commitment, trigger_set, public_key, released) -> tuple[str, ...]:
+    wrong = []
+    committed = commitment
+    if isinstance(commitment, Commitment):
+        committed = commitment.content["triggers"]
+        if public_key is None:
+            raise InputError(
+                "Give the claimant's public_key too: a commitment that anybody may have signed "
+                "shows nothing."
+            )
+        if not commitment.is_signed_by(public_key):
+            wrong.append("The commitment is not signed by the claimant's key")
+        wrong += wrong_dates(commitment, released)
+        if committed is None:
+            return (*wrong, "The commitment is to no trigger set")
+    elif public_key is not None or released is not None:
+        raise InputError("public_key and released belong to a Commitment, and none was given.")
+    if committed is None:
         return ()
-    committed = commitment.get("digest") if isinstance(commitment, dict) else commitment
     if not isinstance(committed, str):
         raise InputError(
-            f"A commitment of type {type(commitment).__name__} holds no digest; give the digest of "
-            "the trigger set, or a dictionary that has it under 'digest'."
+            f"A commitment of type {type(commitment).__name__} cannot be used; give a Commitment, "
+            "or the digest of the trigger set."
         )
-    if hmac.compare_digest(committed.encode(), trigger_set.digest().encode()):
-        return ()
-    return (
-        "The commitment is to another trigger set: key, parameters or pool are not those that "
-        "were fixed when it was made",
-    )
+    if not hmac.compare_digest(committed.encode(), trigger_set.digest().encode()):
+        wrong.append(
+            "The commitment is to another trigger set: key, parameters or pool are not those that "
+            "were fixed when it was made"
+        )
+    return tuple(wrong)
