@@ -89,7 +89,8 @@ def authenticate(
             findings.append(finding)
         else:
             good[key.fingerprint] = key
-    if len(good) < trust.threshold and (trust.threshold > 1 or not findings):
+    # Where a signature does not count, that is the cause, and too few are left because of it.
+    if len(good) < trust.threshold and not findings:
         findings.append(_too_few(good, trust.threshold))
     signers = tuple(
         Signer(name, key.name, kind_of(key.key), key.endorsed_by) for name, key in good.items()
