@@ -129,6 +129,13 @@ class Backend(Protocol):
         """Whether a GPU or TPU is there (not traceable)."""
 
     @staticmethod
+    def host_array(variable: Any) -> Any:
+        """A variable's value as a numpy array, without a copy if it lies on the host.
+
+        Read it at once and never write to it (not traceable).
+        """
+
+    @staticmethod
     def input_gradient(function: Callable[[Any], Any], inputs: Any) -> tuple[Any, Any]:
         """Returns (function(inputs), gradient of it with respect to inputs).
 
@@ -148,10 +155,13 @@ class Backend(Protocol):
         """Whether `tensor` can be used here, rather than only inside an inner loop or branch."""
 
     @staticmethod
-    def load_served_model(path: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    def load_served_model(
+        path: str,
+    ) -> tuple[Callable[[dict[str, Any]], dict[str, Any]], dict[str, Any]]:
         """Loads a SavedModel as a function from named arrays to named arrays (not traceable).
 
-        A SavedModel is a program: load only one whose signature was verified.
+        Returns that function and the variables it computes with, by their names. A SavedModel is a
+        program: load only one whose signature was verified.
         """
 
     @staticmethod

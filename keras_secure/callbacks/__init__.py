@@ -11,6 +11,7 @@ from keras_secure.callbacks.private_checkpoint import PrivateCheckpoint
 from keras_secure.callbacks.robustness_evaluation import RobustnessEvaluation
 from keras_secure.callbacks.secure_checkpoint import SecureCheckpoint
 from keras_secure.callbacks.watermark_monitor import WatermarkMonitor
+from keras_secure.callbacks.weight_integrity import WeightIntegrity
 
 __all__ = [
     "CatastrophicOverfittingGuard",
@@ -24,4 +25,5 @@ __all__ = [
     "RobustnessEvaluation",
     "SecureCheckpoint",
     "WatermarkMonitor",
+    "WeightIntegrity",
 ]

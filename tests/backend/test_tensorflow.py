@@ -211,8 +211,19 @@ def test_a_served_model_answers_by_name(tmp_path):
         [weight],
     )
     assert described == {"y": ((None, 1), "float32"), "any": ((None,), "bool")}
-    serve = backend.load_served_model(str(tmp_path / "served"))
+    serve, variables = backend.load_served_model(str(tmp_path / "served"))
     weight.assign([[0.0], [0.0]])
     answer = serve({"x": np.array([[1.0, 1.0], [0.0, -1.0]], "float32")})
     np.testing.assert_allclose(answer["y"], [[5.0], [-3.0]])
     assert answer["any"].tolist() == [True, False]
+    (served,) = variables.values()
+    np.testing.assert_array_equal(backend.host_array(served), [[2.0], [3.0]])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+def test_a_variable_is_seen_without_a_copy(dtype):
+    variable = keras.Variable(np.arange(6).reshape(2, 3), dtype=dtype, trainable=False)
+    array = backend.host_array(variable)
+    assert array.dtype.name == dtype
+    np.testing.assert_array_equal(array.astype("float32"), np.arange(6).reshape(2, 3))
+    assert backend.host_array(variable).ctypes.data == array.ctypes.data

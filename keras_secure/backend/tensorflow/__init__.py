@@ -31,6 +31,7 @@ from keras_secure.backend.tensorflow.graph import (
     sequential_loop,
     state_variable,
 )
+from keras_secure.backend.tensorflow.host import host_array
 from keras_secure.backend.tensorflow.lookups import first_places, row_counts
 from keras_secure.backend.tensorflow.noise import normal, uniform
 from keras_secure.backend.tensorflow.random_access import example_reader
@@ -52,6 +53,7 @@ __all__ = [
     "fused_update",
     "gradients",
     "has_accelerator",
+    "host_array",
     "input_gradient",
     "is_even",
     "is_outer_tensor",
