@@ -99,17 +99,6 @@ def overwrite(model, marks):
     return result
 
 
-def add_noise(model, share, seed=0):
-    """Adds normal noise to every kernel, `share` of its own root mean square."""
-    generator = np.random.default_rng(seed)
-    result = copy_of(model)
-    for kernel in _kernels(result):
-        values = keras.ops.convert_to_numpy(kernel)
-        size = share * np.sqrt(np.mean(np.square(values)))
-        kernel.assign(values + size * generator.normal(size=values.shape))
-    return result
-
-
 def copy_of(model):
     """Returns a model of its own with the same weights."""
     result = keras.models.clone_model(model)

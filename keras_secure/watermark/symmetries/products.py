@@ -15,7 +15,7 @@ def dense(walk, layer, value):
 
 def convolution(walk, layer, value):
     """`Conv1D`, `Conv2D`, `Conv3D` and their transposes; grouped ones are not followed."""
-    if layer.groups != 1 or layer.data_format != "channels_last":
+    if getattr(layer, "groups", 1) != 1 or layer.data_format != "channels_last":
         return walk.opaque(layer, [value])
     kinds = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
     out, incoming = (-2, -1) if isinstance(layer, kinds) else (-1, -2)

@@ -108,8 +108,11 @@ class Structure:
             return
         for weight in present:
             first = self._by_layer[id(layer)].weights[weight.kind]
-            for one, other in zip(first.roles, weight.roles, strict=False):
-                join(one.layout, other.layout)
+            before = {(role.axis, role.power): role.layout for role in first.roles}
+            again = {(role.axis, role.power): role.layout for role in weight.roles}
+            for place in before.keys() | again.keys():
+                # Where one use has no units, joining fixes those of the other.
+                join(before.get(place), again.get(place))
 
     def opaque(self, layer):
         """Notes a layer that no rule follows, with its weights as they stand."""
