@@ -83,7 +83,8 @@ class _Body:
     def sources(self, reference: bytes) -> tuple[list[str], list[int]]:
         constants: list[str] = []
         arguments: list[int] = []
-        stack, seen = [reference], set()
+        stack = [reference]
+        seen: set[bytes] = set()
         while stack and len(seen) < _WIDEST:
             name = stack.pop().lstrip(b"^").split(b":")[0]
             if name in seen:

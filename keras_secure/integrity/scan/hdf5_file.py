@@ -17,7 +17,6 @@ from keras_secure.integrity.scan.strings import code_kind
 
 CONFIGS = ("model_config", "training_config")
 BUILTIN_FILTERS = {1: "deflate", 2: "shuffle", 3: "fletcher32", 32000: "lzf"}
-_MEBIBYTE = 2**20
 
 
 class Hdf5Contents:
@@ -98,6 +97,7 @@ class _Walk:
         self.collector = collector
         self.contents = Hdf5Contents()
         self.used = 0
+        self.folded = 0
 
     def run(self, file: Any) -> None:
         import h5py
@@ -330,9 +330,12 @@ class _Walk:
             return
         limits = self.collector.limits
         self.collector.unfolded += declared if filters else 0
+        if filters and declared > limits.ratio * stored:
+            self.folded += declared
         if filters and (
-            (declared > _MEBIBYTE and declared > limits.ratio * stored)
+            (declared > limits.ratio * stored and self.folded > limits.unfolded_freely)
             or self.collector.unfolded > limits.unfolded
+            or (values and not stored)
         ):
             self.add(
                 "scan.hdf5.bomb",

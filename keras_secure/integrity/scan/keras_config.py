@@ -23,7 +23,8 @@ VALUE_CLASSES = frozenset(
 )
 LOADERS = frozenset({"TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"})
 FILE_KEYS = frozenset({"vocabulary", "idf_weights"})
-FREE_TEXT = frozenset({"vocabulary", "input_vocabulary", "value", "oov_token", "mask_token"})
+VOCABULARIES = frozenset({"vocabulary", "input_vocabulary"})
+FREE_TEXT = VOCABULARIES | {"oov_token", "mask_token"}
 _OPERATION_LAYERS = frozenset({"TFOpLambda", "SlicingOpLambda", "ClassMethod", "InstanceMethod"})
 _SAFE_OPERATIONS = ("math.", "nn.", "__operators__.", "linalg.", "image.", "random.", "strings.")
 _DANGEROUS_OPERATIONS = ("io.", "py_function", "numpy_function", "raw_ops", "saved_model", "load_")
@@ -59,12 +60,20 @@ def inspect_config(config: Any, place: Place, collector: Collector, legacy: bool
         value, path, key = stack.pop()
         walk.visit(value, path, key)
         if isinstance(value, dict):
-            stack += [(v, f"{path}/{quoted(k, 60)}", k) for k, v in reversed(value.items())]
+            stack += [
+                (child, f"{path}/{quoted(name, 60)}", name)
+                for name, child in reversed(value.items())
+                if isinstance(child, (str, dict, list))
+            ]
         elif isinstance(value, list):
             # Words of a vocabulary are data, whatever they look like.
-            if key in FREE_TEXT and all(not isinstance(item, (dict, list)) for item in value):
+            if key in VOCABULARIES and not any(isinstance(v, (dict, list)) for v in value):
                 continue
-            stack += [(v, f"{path}/{i}", key) for i, v in reversed(list(enumerate(value)))]
+            stack += [
+                (child, f"{path}/{index}", key)
+                for index, child in reversed(list(enumerate(value)))
+                if isinstance(child, (str, dict, list))
+            ]
     return walk.parameters
 
 

@@ -21,8 +21,8 @@ class ScanLimits:
         document: Bytes of one JSON document, of one graph, or of one attribute.
         depth: How deep JSON, configurations and HDF5 groups may be nested.
         unfolded: Bytes that compressed content may have, all in all.
-        ratio: How many times larger than its stored bytes compressed content may be, once it
-            is larger than a megabyte.
+        ratio: How many times larger than its stored bytes compressed content may be.
+        unfolded_freely: Bytes up to which `ratio` is not asked: zeros fold well.
         parameters: Parameters that a configuration may declare without bytes stored for them.
         findings: Findings of one kind per file; further ones are counted only.
 
@@ -43,6 +43,7 @@ class ScanLimits:
     depth: int = 200
     unfolded: int = 16 * 1024 * MEBIBYTE
     ratio: float = 200.0
+    unfolded_freely: int = 32 * MEBIBYTE
     parameters: int = 50_000_000
     findings: int = 20
 

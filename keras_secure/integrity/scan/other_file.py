@@ -1,5 +1,6 @@
 """Files that are no model: harmless ones, and those that execute code."""
 
+import json
 import zlib
 
 from keras_secure.integrity.scan.collector import Collector
@@ -53,7 +54,7 @@ def inspect_other(
 
         inspect_npy(data, place, collector)
     elif kind == "json" and data.size <= collector.limits.document:
-        _inspect_json(data, place, collector)
+        _inspect_json(data, name, place, collector)
     elif kind in ("unknown", "gguf", "safetensors", "tflite", "rds") and strict:
         collector.add(
             "scan.file.unknown",
@@ -65,8 +66,15 @@ def inspect_other(
     return kind
 
 
-def _inspect_json(data: Region, place: Place, collector: Collector) -> None:
-    document = read_json(data.at(0, data.size), place, collector)
+def _inspect_json(data: Region, name: str, place: Place, collector: Collector) -> None:
+    text = data.at(0, data.size)
+    if not name.lower().endswith(".json"):
+        # A list of words may begin with a bracket.
+        try:
+            json.loads(text)
+        except (ValueError, RecursionError):
+            return
+    document = read_json(text, place, collector)
     if isinstance(document, dict) and "class_name" in document:
         inspect_config(document, place, collector)
 

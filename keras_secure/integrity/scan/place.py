@@ -47,6 +47,8 @@ def quoted(text: object, longest: int = LONGEST) -> str:
     >>> quoted("weights\\x1b[2J"), quoted("x" * 12, longest=4)
     ('weights\\\\x1b[2J', 'xxxx... (8 more)')
     """
+    if isinstance(text, str) and len(text) <= longest and text.isprintable():
+        return text
     if isinstance(text, bytes):
         text = text[: 4 * longest + 4].decode("utf-8", "backslashreplace")
     if not isinstance(text, str):

@@ -92,11 +92,11 @@ def _inspect_meta_graph(meta_graph: Any, place: Place, collector: Collector) -> 
         _inspect_attributes(function.attr, inner, collector)
     for op in meta_graph.meta_info.ops.op:
         _inspect_op(_text(op.name), "", defined, place.inside("list of operations"), collector)
-    for inner, op_name, text in fixed_file_names(meta_graph.graph, collector.tick):
+    for where, op_name, text in fixed_file_names(meta_graph.graph, collector.tick):
         collector.add(
             "scan.savedmodel.path",
             f"The operation {op_name} is given the fixed name {quoted(text)!r}.",
-            place.inside(inner),
+            place.inside(where),
             target=text,
         )
     for asset in meta_graph.assets:

@@ -85,7 +85,7 @@ def location_kind(text: str) -> str | None:
     >>> location_kind("/etc/passwd"), location_kind("gs://bucket/words.txt"), location_kind("a/b")
     ('absolute path', 'address', None)
     """
-    if len(text) < 2 or len(text) > 65_536:
+    if len(text) < 2 or len(text) > 65_536 or not ("/" in text or "\\" in text or ":" in text):
         return None
     if _URL.match(text) or _FILE_URL.match(text):
         return "address"

@@ -72,6 +72,7 @@ class ZipArchive:
         self.place = place
         self.collector = collector
         self._starts: dict[int, int] = {}
+        self._refused: set[int] = set()
         self.entries = self._directory()
         self._check_names()
         self._check_layout()
@@ -79,7 +80,7 @@ class ZipArchive:
     def open(self, entry: Entry) -> Region | None:
         """The contents of an entry, unfolded within the limits; None where there are none."""
         start = self._starts.get(entry.header)
-        if start is None or entry.flags & 1:
+        if start is None or entry.flags & 1 or entry.header in self._refused:
             return None
         place = self.place.inside(entry.name)
         stored = self.data.within(start, entry.stored)
@@ -121,10 +122,10 @@ class ZipArchive:
             size += len(data)
             crc = zlib.crc32(data, crc)
             self.collector.unfolded += len(data)
-            ratio = size / max(1, entry.stored)
-            if (size > _BLOCK and ratio > limits.ratio) or (
-                self.collector.unfolded > limits.unfolded
-            ):
+            if size > entry.size:
+                break
+            folded = size > limits.ratio * entry.stored and size > limits.unfolded_freely
+            if folded or self.collector.unfolded > limits.unfolded:
                 self.collector.add(
                     "scan.archive.bomb",
                     f"{entry.stored} stored bytes unfold into more than {size}.",
@@ -137,8 +138,8 @@ class ZipArchive:
         if size != entry.size or (crc != entry.crc):
             self.collector.add(
                 "scan.archive.mismatch",
-                f"The entry declares {entry.size} bytes and unfolds into {size}, or its checksum "
-                "differs.",
+                f"The entry declares {entry.size} bytes and unfolds into {size} or more, or its "
+                "checksum differs.",
                 place,
             )
         return Region(file, 0, size)
@@ -204,7 +205,8 @@ class ZipArchive:
         return self._entries(self.data.at(before + offset, size), count)
 
     def _entries(self, directory: bytes, count: int) -> list[Entry]:
-        entries, position = [], 0
+        entries: list[Entry] = []
+        position = 0
         while position + 46 <= len(directory) and len(entries) <= self.collector.limits.files:
             self.collector.tick()
             fields = struct.unpack("<4s4B4HL2L5H2L", directory[position : position + 46])
@@ -232,6 +234,9 @@ class ZipArchive:
         return entries
 
     def _check_names(self) -> None:
+        ratio = self.collector.limits.ratio
+        # Small ones add up.
+        total = sum(entry.size for entry in self.entries if entry.size > ratio * entry.stored)
         for entry in self.entries:
             place = self.place.inside(entry.name)
             if problem := name_problem(entry.name):
@@ -249,8 +254,10 @@ class ZipArchive:
                     place,
                     method=entry.method,
                 )
-            ratio = entry.size / max(1, entry.stored)
-            if entry.size > _BLOCK and ratio > self.collector.limits.ratio:
+            if entry.size > ratio * entry.stored and (
+                total > self.collector.limits.unfolded_freely
+            ):
+                self._refused.add(entry.header)
                 self.collector.add(
                     "scan.archive.bomb",
                     f"The entry stores {entry.stored} bytes and declares {entry.size}.",
@@ -258,12 +265,12 @@ class ZipArchive:
                     stored=entry.stored,
                     declared=entry.size,
                 )
-        folded = Counter(_folded(entry.name) for entry in self.entries)
+        names = Counter(_folded(entry.name) for entry in self.entries)
         for entry in self.entries:
-            if folded[_folded(entry.name)] > 1:
+            if names[_folded(entry.name)] > 1:
                 self.collector.add(
                     "scan.archive.duplicate",
-                    f"{folded[_folded(entry.name)]} entries are named {quoted(entry.name)!r}, or "
+                    f"{names[_folded(entry.name)]} entries are named {quoted(entry.name)!r}, or "
                     "so to a file system that ignores case or the form of letters.",
                     self.place.inside(entry.name),
                 )
@@ -314,6 +321,7 @@ class ZipArchive:
                 )
             end = start + entry.stored
             if entry.header < expected or end > self._directory_start:
+                self._refused.add(entry.header)
                 self.collector.add(
                     "scan.archive.overlap", "The entry shares bytes with another one.", place
                 )

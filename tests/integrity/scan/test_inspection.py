@@ -121,6 +121,13 @@ def test_cards_and_pictures_beside_a_model_are_no_finding(keras_file, tmp_path, 
     assert failing(folder) == set()
 
 
+def test_a_vocabulary_may_begin_with_a_bracket(keras_file, failing):
+    def change(archive):
+        archive.writestr("assets/words.txt", "[UNK]\nthe\n")
+
+    assert failing(keras_file(change=change)) == set()
+
+
 def test_a_folder_without_a_model_is_not_vouched_for(tmp_path, failing):
     (tmp_path / "words.txt").write_text("a")
     assert failing(tmp_path) == {"scan.file.unknown"}

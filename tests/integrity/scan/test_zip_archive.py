@@ -44,7 +44,7 @@ HARMFUL = {
 @pytest.mark.parametrize("case", HARMFUL)
 def test_what_is_harmful_is_named(case, keras_file, failing):
     change, expected = HARMFUL[case]
-    assert expected in failing(keras_file(change=change))
+    assert expected in failing(keras_file(change=change), unfolded_freely=2**20)
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
@@ -60,6 +60,25 @@ def test_vocabularies_and_folders_are_expected(keras_file, failing):
 
     assert failing(keras_file(change=change)) == set()
     assert failing(keras_file(compression=zipfile.ZIP_DEFLATED)) == set()
+
+
+def test_zeros_may_fold_well_but_not_add_up(keras_file, failing):
+    def change(archive):
+        for number in range(5):
+            add(f"assets/{number}", bytes(2**20), compress_type=zipfile.ZIP_DEFLATED)(archive)
+
+    path = keras_file(change=change)
+    assert failing(path) == set()
+    assert failing(path, unfolded_freely=4 * 2**20) == {"scan.archive.bomb"}
+
+
+def test_an_entry_unfolds_into_no_more_than_it_declares(keras_file, failing):
+    def shrink(data):
+        struct.pack_into("<L", data, directory_header(data, b"assets/x") + 24, 10)
+        struct.pack_into("<L", data, local_header(data, b"assets/x") + 22, 10)
+
+    change = add("assets/x", bytes(2**21), compress_type=zipfile.ZIP_DEFLATED)
+    assert failing(edited(keras_file(change=change), shrink)) == {"scan.archive.mismatch"}
 
 
 def test_large_archives_and_streams_are_read(tmp_path, keras_file, failing):
