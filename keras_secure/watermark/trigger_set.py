@@ -229,7 +229,7 @@ class TriggerSet:
         if self.kind in ("table", "tokens"):
             # In a table the values come from another member, so that each of them is possible.
             if self.kind == "table":
-                patterns = self._pool[np.roll(order, 1)[: self.count]]
+                patterns = self._pool[np.roll(order, -self.count)[: self.count]]
             places = random_levels(self._key, f"{purpose}|places", patterns.shape)
             chosen = np.where(places * 255 < 256 * self.opacity, patterns, chosen)
         if self.vocabulary:
