@@ -48,6 +48,7 @@ SHOWN_BY = {
     "integrity.TrustedKey": "integrity.Trust",
     "integrity.current": "integrity.publish",
     "integrity.VerificationReport": "integrity.verify",
+    "integrity.ScanReport": "integrity.scan",
     "leakage.Contradiction": "leakage.threshold_membership_attack",
     "leakage.Guesses": "leakage.OneRunAudit",
     "leakage.MembershipReport": "leakage.threshold_membership_attack",
@@ -62,6 +63,9 @@ SHOWN_BY = {
     "repair.HardeningReport": "repair.harden",
     "watermark.EmbeddingReport": "watermark.embed_triggers",
     "watermark.TriggerReport": "watermark.verify_triggers",
+    "watermark.Commitment": "watermark.commit",
+    "watermark.Embedded": "watermark.embed",
+    "watermark.Reading": "watermark.verify",
     "watermark.WatermarkReport": "watermark.verify",
 }
 
