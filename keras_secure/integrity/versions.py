@@ -166,7 +166,7 @@ def rollback(
     """
     store, trust = Path(os.path.abspath(store)), as_trust(trust)
     previous, _ = _pointer(store)
-    refused = []
+    refused: list[tuple[str, tuple[str, ...]]] = []
     for number, path in _candidates(store, trust, previous, leave_current):
         report = verify(path, trust, min_serial=min_serial, not_before=not_before)
         if report.ok:
