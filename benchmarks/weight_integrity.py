@@ -65,8 +65,8 @@ def measure(model, batch_size, share, repeats):
         assert digests.check_part(share) == ()
         passes.append(middle - start)
         checks.append(time.perf_counter() - middle)
-    # A check may save its share for a later call, so its mean counts; it has no first call to
-    # trace.
+    # A check may save its share for a later call, so the mean counts, without the slowest
+    # twentieth, in which the machine did something else.
     return statistics.median(passes), statistics.mean(sorted(checks)[: repeats * 19 // 20])
 
 
