@@ -6,6 +6,7 @@ This room knows files and keys, and never a live model.
 from keras_secure.integrity.cosign import cosign
 from keras_secure.integrity.encryption import decrypt, encrypt, generate_identity
 from keras_secure.integrity.endorsement import endorse
+from keras_secure.integrity.isolation import LoadLimits
 from keras_secure.integrity.key_files import (
     load_private_key,
     load_public_key,
@@ -13,6 +14,7 @@ from keras_secure.integrity.key_files import (
     save_public_key,
 )
 from keras_secure.integrity.keys import fingerprint, generate_key_pair
+from keras_secure.integrity.load import load_model
 from keras_secure.integrity.manifest import build_manifest, read_manifest, write_manifest
 from keras_secure.integrity.repair import RepairReport, repair
 from keras_secure.integrity.report import VerificationReport
@@ -24,6 +26,7 @@ from keras_secure.integrity.verify import verify
 from keras_secure.integrity.versions import RollbackReport, current, publish, rollback
 
 __all__ = [
+    "LoadLimits",
     "RepairReport",
     "Revocation",
     "RollbackReport",
@@ -41,6 +44,7 @@ __all__ = [
     "fingerprint",
     "generate_identity",
     "generate_key_pair",
+    "load_model",
     "load_private_key",
     "load_public_key",
     "load_trust",
