@@ -10,6 +10,7 @@ from keras_secure.callbacks.privacy_journal import PrivacyJournal
 from keras_secure.callbacks.private_checkpoint import PrivateCheckpoint
 from keras_secure.callbacks.robustness_evaluation import RobustnessEvaluation
 from keras_secure.callbacks.secure_checkpoint import SecureCheckpoint
+from keras_secure.callbacks.trigger_monitor import TriggerMonitor
 from keras_secure.callbacks.watermark_monitor import WatermarkMonitor
 from keras_secure.callbacks.weight_integrity import WeightIntegrity
 
@@ -24,6 +25,7 @@ __all__ = [
     "PrivateCheckpoint",
     "RobustnessEvaluation",
     "SecureCheckpoint",
+    "TriggerMonitor",
     "WatermarkMonitor",
     "WeightIntegrity",
 ]
