@@ -158,8 +158,8 @@ def _sentences(report: WatermarkReport) -> list[str]:
         after = ", after re-alignment with the reference" if report.aligned else ""
         tries = f" over {report.tries} tries" if report.tries > 1 else ""
         said.append(
-            f"{report.num_bits - report.best.bit_errors} of {report.num_bits} raw bits agree in {where}"
-            f"{after}; p = {power_of_two(report.p_value)}{tries}, and a claim needs less than "
+            f"{report.num_bits - report.best.bit_errors} of {report.num_bits} raw bits agree in "
+            f"{where}{after}; p = {power_of_two(report.p_value)}{tries}, and a claim needs less than "
             "2^-40."
         )
         said += _about_payload(report)

@@ -151,7 +151,8 @@ class TriggerSet:
         stream = self._purpose(f"variant {int(variant)}")
         if self.vocabulary:
             if variant:
-                values = replace_tokens(self._key, stream, values, *self.vocabulary, 0.1)
+                first, end = self.vocabulary
+                values = replace_tokens(self._key, stream, values, first, end, 0.1)
             return values.astype(np.int32)
         if variant:
             values = vary(self._key, stream, self.kind, values)

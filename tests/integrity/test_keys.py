@@ -130,10 +130,8 @@ def test_guessing_a_passphrase_costs_what_it_should_today(tmp_path):
 def test_openssl_reads_an_encrypted_key_and_prints_our_fingerprint(tmp_path):
     private_key, public_key = generate_key_pair("ec-p256")
     path = save_private_key(private_key, tmp_path / "key.pem", "passphrase")
-    der = subprocess.run(
-        ["openssl", "pkey", "-in", path, "-passin", "pass:passphrase", "-pubout", "-outform", "DER"],
-        capture_output=True, check=True,
-    ).stdout  # fmt: skip
+    command = ["openssl", "pkey", "-in", path, "-passin", "pass:passphrase", "-pubout"]
+    der = subprocess.run([*command, "-outform", "DER"], capture_output=True, check=True).stdout
     assert fingerprint(public_key) == "sha256:" + hashlib.sha256(der).hexdigest()
 
 

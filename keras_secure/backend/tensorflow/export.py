@@ -31,7 +31,7 @@ def load_served_model(path):
         outputs = signature(**{name: tf.constant(array) for name, array in inputs.items()})
         return {name: tensor.numpy() for name, tensor in outputs.items()}
 
-    variables = {}
+    variables: dict[str, Any] = {}
     for variable in signature.variables:
         name = variable.name.removesuffix(":0")
         variables[f"{name} ({len(variables)})" if name in variables else name] = variable
