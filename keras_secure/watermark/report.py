@@ -159,8 +159,8 @@ def _sentences(report: WatermarkReport) -> list[str]:
         tries = f" over {report.tries} tries" if report.tries > 1 else ""
         said.append(
             f"{report.num_bits - report.best.bit_errors} of {report.num_bits} raw bits agree in "
-            f"{where}{after}; p = {power_of_two(report.p_value)}{tries}, and a claim needs less than "
-            "2^-40."
+            f"{where}{after}; p = {power_of_two(report.p_value)}{tries}, and a claim needs less "
+            "than 2^-40."
         )
         said += _about_payload(report)
         if report.verdict == "refuted" and not report.contradictions and not report.aligned:

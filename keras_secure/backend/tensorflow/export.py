@@ -1,5 +1,7 @@
 """SavedModels that need nothing of Keras when they are served."""
 
+from typing import Any
+
 import tensorflow as tf
 
 
