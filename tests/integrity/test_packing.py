@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_secure.errors import InputError, IntegrityError
-from keras_secure.integrity import decrypt, encrypt
+from keras_secure.integrity import decrypt, encrypt, generate_key_pair, sign, verify
 from keras_secure.integrity.encryption import unpacking
 from keras_secure.integrity.encryption.packing import link_problem, pack, start_of_archive
 from keras_secure.integrity.encryption.unpacking import unpack
@@ -270,3 +270,11 @@ def test_no_links_that_are_allowed_lead_out(tmp_path_factory, links):
         except (OSError, RuntimeError):  # a loop leads nowhere
             continue
         assert resolved == root or root in resolved.parents
+
+
+def test_a_signed_folder_is_encrypted_signature_and_all(tmp_path, folder):
+    private_key, public_key = generate_key_pair()
+    (folder / "saved_model/far").unlink()  # it leads to nothing, which nobody signs
+    sign(folder, private_key, parity=2, allow_symlinks=True)
+    sealed = encrypt(folder, tmp_path / "bundle.enc", key=KEY)
+    assert verify(decrypt(sealed, tmp_path / "again", key=KEY), public_key).ok
