@@ -138,6 +138,20 @@ def verify_claim(
     Raises:
         InputError: `target`, `public_key` or an option cannot be used.
         IntegrityError: The commitment cannot be read.
+
+    Example:
+
+    >>> import keras
+    >>> from keras_secure.integrity import generate_key_pair
+    >>> from keras_secure.watermark import SpreadSpectrum, embed
+    >>> model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(128)])
+    >>> mark = SpreadSpectrum("a secret of thirty-two characters")
+    >>> _ = embed(model, mark)
+    >>> private_key, public_key = generate_key_pair()
+    >>> commitment = commit(mark, model, private_key)
+    >>> report = verify_claim(model, commitment, mark.key, public_key, released="2020-01-01")
+    >>> report.verdict, report.claim  # the mark is there, and the date is too late
+    ('refuted', True)
     """
     contradictions = []
     if not commitment.is_signed_by(public_key):

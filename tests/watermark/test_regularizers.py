@@ -43,7 +43,7 @@ def test_spread_spectrum_against_its_formula():
 
 
 def test_the_gradient_of_spread_spectrum_lies_along_its_carriers():
-    mark = SpreadSpectrum("k", num_bits=8, margin=1.5)
+    mark = SpreadSpectrum("k", num_bits=8, margin=1.5, strength=1.0)
     values = weight()
     carrier, shares = mark._carrier(values.shape, 0)
     signs = 2.0 * mark.message() - 1
