@@ -1,4 +1,4 @@
-"""How few bit errors re-alignment yields with keys that nobody used."""
+"""How few bit errors re-alignment yields where there is nothing to read."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ from keras_secure.watermark.verify import read_bits
 
 @dataclass(frozen=True)
 class EmpiricalNull:
-    """Bit errors with keys that cannot be in the suspect, and those with the owner's.
+    """Bit errors of a suspect, and of what cannot carry the mark.
 
     Args:
         num_bits: How many raw bits there are.
         bit_errors: The fewest that any reading of the suspect has with the owner's key.
-        null_bit_errors: The same for each of the other keys.
+        null_bit_errors: The same for each of the other keys, or of the innocent models.
     """
 
     num_bits: int
@@ -32,7 +32,7 @@ class EmpiricalNull:
 
     @property
     def p_value(self) -> float:
-        """Share of the keys that do as well, the owner's among them: it assumes nothing."""
+        """Share of all readings that are as good, the suspect's among them: assumes nothing."""
         as_good = sum(errors <= self.bit_errors for errors in self.null_bit_errors)
         return (1 + as_good) / (1 + len(self.null_bit_errors))
 
@@ -56,12 +56,18 @@ def empirical_null(
     mark: Mark,
     layers: str | Sequence[str] | None = None,
     keys: int = 99,
+    innocents: Sequence[Any] = (),
 ) -> EmpiricalNull:
-    """Repeats the whole re-alignment as if the owner had used other keys.
+    """Repeats the whole re-alignment with other keys, or with models known to be innocent.
 
     For each key the owner's mark is taken out of the reference and the other one put in; then the
     suspect is re-aligned with that reference and read with that key. Whatever re-alignment adds to
     a reading by chance, or by a fault, it adds here too.
+
+    It cannot add what training did: a model that learns under the penalty from its first step on
+    puts what every model learns where the key would have it, and an innocent model, brought into
+    that order, agrees a little with the mark (`docs/watermarks.md`). For such a mark give
+    `innocents`: they are re-aligned with the reference and read with the owner's key.
 
     Args:
         suspect: See `align`.
@@ -69,6 +75,7 @@ def empirical_null(
         mark: The mark with the owner's key.
         layers: See `align`.
         keys: How many other keys, at least 1; one re-alignment each.
+        innocents: Models trained apart, of the reference's architecture, to use in place of keys.
 
     Returns:
         An `EmpiricalNull`.
@@ -96,32 +103,46 @@ def empirical_null(
         raise InputError(f"keys={keys!r} was given; an integer of at least 1 was expected.")
     suspect, reference = as_model(suspect), as_model(reference)
     chosen = choose_kernels(reference, mark, layers)
-    structures = structure_of(reference), structure_of(suspect)
+    own = structure_of(reference)
 
-    def fewest_errors(own, values):
-        alignment = realigned(*structures, chosen, marked_folds(chosen, values, own))
+    def fewest_errors(model, read_mark, marked):
+        folds = marked_folds(chosen, marked, read_mark)
+        alignment = realigned(own, model, chosen, folds)
         if not alignment.report.comparable:
             raise InputError(
-                f"The suspect cannot be compared with the reference: {alignment.report.obstacle}."
+                f"Model {model.model.name!r} cannot be compared with the reference: "
+                f"{alignment.report.obstacle}."
             )
-        readings, _ = read_bits(alignment.kernels, own)
+        readings, _ = read_bits(alignment.kernels, read_mark)
         return min(reading.bit_errors for reading in readings)
 
     values = [kernel.values() for kernel in chosen]
+    other = structure_of(suspect)
+    found = fewest_errors(other, mark, values)
+    if innocents:
+        null = [fewest_errors(structure_of(as_model(one)), mark, values) for one in innocents]
+    else:
+        null = [
+            fewest_errors(other, drawn, marked)
+            for drawn, marked in _other_marks(mark, chosen, values, keys)
+        ]
+    return EmpiricalNull(mark.num_bits, found, tuple(null))
+
+
+def _other_marks(mark: Mark, kernels, values, keys):
+    """Yields other keys' marks, and the weights as they would be with those in place of `mark`."""
     plain = []
-    for kernel, array in zip(chosen, values, strict=True):
+    for kernel, array in zip(kernels, values, strict=True):
         first = halves(mark, kernel.shape, kernel.copy)
         plain.append(
             unmarked(array, mark, kernel.copy, first) + unmarked(array, mark, kernel.copy, ~first)
         )
-    null = []
     for number in range(keys):
         other = _with_key(mark, f"null {number}".encode() + mark.key)
-        marked = [
-            other.nearest(array, kernel.copy) for kernel, array in zip(chosen, plain, strict=True)
-        ]
-        null.append(fewest_errors(other, marked))
-    return EmpiricalNull(mark.num_bits, fewest_errors(mark, values), tuple(null))
+        yield (
+            other,
+            [other.nearest(one, kernel.copy) for one, kernel in zip(plain, kernels, strict=True)],
+        )
 
 
 def _with_key(mark: Mark, key: bytes) -> Mark:
