@@ -19,11 +19,7 @@ from keras_secure.integrity.keys import is_signed_by, kind_of
 from keras_secure.integrity.paths import printable
 from keras_secure.integrity.report import Signer
 from keras_secure.integrity.statement import Statement
-from keras_secure.integrity.statement_reading import (
-    EditedStatementError,
-    decode_statement,
-    is_own_payload,
-)
+from keras_secure.integrity.statement_reading import decode_statement
 from keras_secure.integrity.times import as_time
 from keras_secure.integrity.trust import Trust, TrustedKey, date_problem
 
@@ -125,12 +121,13 @@ def _why_invalid(
             "If you trust that key, get it from its owner, not from here, and add it to the trust.",
         )
     try:
-        if is_own_payload(envelope.payload):
-            decode_statement(envelope.payload)
-    except EditedStatementError as error:
-        return _finding("statement", str(error).rstrip("."), {"key_id": name})
-    except IntegrityError:
-        pass
+        statement = decode_statement(envelope.payload)
+        edited = "" if statement.own or not signature.key_id else "it lost what only ours has"
+    except IntegrityError as error:
+        edited = str(error).rstrip(".")
+    if edited:
+        line = edited if edited.startswith("The signed") else f"the statement was edited: {edited}"
+        return _finding("statement", line, {"key_id": name})
     return _finding(
         "signature",
         f"the signature by {claimed.label} does not fit the statement: one of them was edited or "

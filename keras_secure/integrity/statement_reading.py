@@ -64,11 +64,6 @@ def decode_statement(payload: bytes) -> Statement:
         raise _edited(f"a field is missing or has another type ({error})") from error
 
 
-def is_own_payload(payload: bytes) -> bool:
-    """Whether bytes claim to be a statement of our own, however broken."""
-    return b'"%s"' % EXTENSION.encode() in payload
-
-
 class _UnknownError(IntegrityError):
     pass
 

@@ -398,7 +398,10 @@ def a_change(chance):
     other = hashlib.sha256(chance.randbytes(8)).hexdigest()
 
     def digest(predicate):
-        chance.choice(predicate["resources"])["digest"] = other
+        # A link has the digest of the file that it leads to, so a careful forger edits both.
+        before = chance.choice(predicate["resources"])["digest"]
+        for resource in predicate["resources"]:
+            resource["digest"] = other if resource["digest"] == before else resource["digest"]
 
     def serial(predicate):
         predicate["keras_secure"]["serial"] += chance.randrange(1, 100)
