@@ -46,7 +46,7 @@ def layer(class_name, config, variant=None, module="keras.layers", **more):
     } | more
 
 
-def dense(name="dense", units=3, **changed):
+def dense(name="dense", units=4, **changed):
     config = {
         "name": name,
         "trainable": True,
@@ -90,7 +90,10 @@ def sequential(layers, name="sequential"):
 
 
 def functional(layers, name="functional"):
-    """The layers as a chain, each called on the one before."""
+    """The layers as a chain, each called on the one before.
+
+    A layer that brings a call of its own stands beside the chain: Keras would wait for its output.
+    """
     nodes, before = [], None
     for at, one in enumerate(layers):
         own = one["config"].get("name") if isinstance(one.get("config"), dict) else None
@@ -101,7 +104,8 @@ def functional(layers, name="functional"):
             tensor = {"class_name": "__keras_tensor__", "config": history}
             calls = [{"args": [tensor], "kwargs": {}}]
         nodes.append({"inbound_nodes": calls} | one | {"name": own})
-        before = own
+        if "inbound_nodes" not in one:
+            before = own
     ends = [nodes[0]["name"], 0, 0], [nodes[-1]["name"], 0, 0]
     config = {"name": name, "trainable": True, "layers": nodes}
     return {
@@ -137,7 +141,7 @@ def model(layers, variant):
 
 
 def clean_model():
-    return sequential([input_layer(), dense()])
+    return sequential([input_layer(), dense(units=3)])
 
 
 def dumped(config, variant):
