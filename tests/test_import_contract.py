@@ -63,7 +63,9 @@ def test_tensorflow_is_imported_by_the_backend_alone():
 
 def test_nothing_private_of_keras_is_imported():
     assert offenders("keras.src") == []
-    assert [path for path in FILES if "keras.src" in (PACKAGE / path).read_text()] == []
+    # The scanner knows the names that files give the classes of Keras by, and imports nothing.
+    named = [path for path in FILES if "keras.src" in (PACKAGE / path).read_text()]
+    assert [path for path in named if path != "integrity/scan/keras_names.py"] == []
 
 
 @pytest.mark.parametrize("module", ["cryptography", "dp_accounting", "matplotlib", "sklearn"])

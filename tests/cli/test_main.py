@@ -196,7 +196,7 @@ def test_an_error_of_ours_to_find_keeps_its_traceback(place, monkeypatch):
         (["demo", "--target-epsilon", "much"], "--target-epsilon"),
         (["demo", "--dataset", "digits", "--data", "mine.npz"], "not allowed with"),
         (["demo", "--loud"], "--loud"),
-        (["verify"], "--public-key"),
+        (["verify"], "--trust"),
     ],
     ids=lambda value: " ".join(value) or "nothing" if isinstance(value, list) else "",
 )

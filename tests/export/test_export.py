@@ -368,7 +368,7 @@ def test_a_watermark_s_secret_stays_out_of_the_bundle(tmp_path):
     )
     contents = b"".join(path.read_bytes() for path in bundle.path.rglob("*") if path.is_file())
     assert model.layers[-1].kernel.numpy().tobytes() in contents, "the search finds what is there"
-    carrier, shares = mark._cache[tuple(model.layers[-1].kernel.shape)]
+    carrier, shares = mark._cache[tuple(model.layers[-1].kernel.shape), 0]
     secrets = (b"a key nobody", b"hidden!!", carrier[:16].tobytes(), shares[:16].tobytes())
     assert not any(secret in contents for secret in secrets)
     assert PRIVATE_KEY.private_bytes_raw() not in contents
