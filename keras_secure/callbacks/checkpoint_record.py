@@ -36,6 +36,12 @@ class CheckpointRecord:
         sync_folder(path.parent)
 
     @staticmethod
+    def remove_unfinished(path: Path) -> None:
+        """Removes what a process left that was killed while it wrote the record at `path`."""
+        for left in path.parent.glob(f".{path.name}.*.part"):
+            left.unlink(missing_ok=True)
+
+    @staticmethod
     def read(path: Path) -> "CheckpointRecord | None":
         """Returns the record at `path`, or None if there is none.
 

@@ -140,6 +140,7 @@ class SecureCheckpoint(AtomicCheckpoint):
         """Restores the newest checkpoint that is proven, if it is ahead of the model."""
         self.resumed = None
         shutil.rmtree(self._plain_folder(), ignore_errors=True)
+        CheckpointRecord.remove_unfinished(self._record)
         super().on_train_begin(logs)
 
     def on_train_end(self, logs=None):

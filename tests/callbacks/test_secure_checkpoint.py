@@ -372,9 +372,11 @@ def test_encrypted_checkpoints(tmp_path):
     left = checkpoint._plain_folder()
     left.mkdir()
     (left / "state.weights.h5").write_bytes(b"plain")
+    (folder / ".newest.json.0123456789abcdef.part").write_bytes(b"{")
     again = SecureCheckpoint(folder, PRIVATE, scratch=tmp_path / "scratch", **secret)
     assert int(begin(again).optimizer.iterations) == 3
     assert not list((tmp_path / "scratch").iterdir())
+    assert sorted(entry.name for entry in folder.iterdir()) == ["newest.json", path.name]
     with pytest.raises(InputError, match="Give the identities"):
         begin(SecureCheckpoint(folder, PRIVATE, recipients=recipient))
     generate_identity(tmp_path / "other")
