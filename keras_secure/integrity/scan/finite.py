@@ -36,7 +36,6 @@ def count_nonfinite(data: Region, kind: str, collector: Collector) -> int:
     while block := data.read(size):
         collector.tick()
         values = numpy.frombuffer(block[: len(block) // dtype.itemsize * dtype.itemsize], dtype)
-        collector.bytes += len(block)
         if brain:
             bad += int(numpy.count_nonzero((values & 0x7F80) == 0x7F80))
         elif not nonfinite_free(values):

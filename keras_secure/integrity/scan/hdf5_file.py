@@ -102,21 +102,22 @@ class _Walk:
     def run(self, file: Any) -> None:
         import h5py
 
-        stack: list[tuple[Any, str, int]] = [(file.id, "/", 0)]
-        seen: set[tuple[int, int]] = set()
+        try:
+            root = h5py.h5g.open(file.id, b"/")
+            seen = {_address(h5py.h5o.get_info(root))}
+        except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
+            self.broken(error, "/")
+            return
+        stack: list[tuple[Any, str, int]] = [(root, "/", 0)]
         objects = 0
-        # Opened as an object, the root has the address that links to it give.
         while stack:
             self.collector.tick()
-            handle, path, depth = stack.pop()
-            objects += 1
+            group, path, depth = stack.pop()
             if objects > self.collector.limits.files:
                 self.collector.add(
                     "scan.limits.files", "The file has too many objects.", self.place
                 )
                 return
-            group = handle if isinstance(handle, h5py.h5g.GroupID) else h5py.h5g.open(handle, b"/")
-            seen.add(_address(h5py.h5o.get_info(group)))
             self.attributes(group, path)
             if depth > self.collector.limits.depth:
                 self.add("scan.hdf5.malformed", "Groups are nested beyond measure.", path)
@@ -136,10 +137,10 @@ class _Walk:
                     self.add("scan.hdf5.hard_link", "The object has several names.", inner)
                     continue
                 seen.add(address)
+                objects += 1
                 if isinstance(item, h5py.h5g.GroupID):
                     stack.append((item, inner, depth + 1))
                 elif isinstance(item, h5py.h5d.DatasetID):
-                    objects += 1
                     self.attributes(item, inner)
                     try:
                         self.dataset(item, inner)
@@ -382,7 +383,6 @@ class _Walk:
         for block in blocks:
             self.collector.tick()
             values = numpy.asarray(dataset[block])
-            self.collector.bytes += values.nbytes
             if kind == "bfloat16":
                 bits = values.view("<u2") if values.ndim else values.reshape(1).view("<u2")
                 bad += int(numpy.count_nonzero((bits & 0x7F80) == 0x7F80))

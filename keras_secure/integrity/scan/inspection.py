@@ -88,7 +88,9 @@ def inspect_file(
             if not stat.S_ISREG(mode):
                 collector.add("scan.file.special", "It is no regular file.", place)
                 return "special"
-            return _inspect_data(Region.whole(file), name, place, collector, strict)
+            data = Region.whole(file)
+            collector.bytes += data.size
+            return _inspect_data(data, name, place, collector, strict)
     except (OutOfTime, MemoryError):
         raise
     except OSError as error:

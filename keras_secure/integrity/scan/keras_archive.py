@@ -86,7 +86,6 @@ def _inspect_keras(
             continue
         inner = place.inside(entry.name)
         if entry.name in (CONFIG, METADATA):
-            collector.bytes += contents.size
             if contents.size > collector.limits.document:
                 text = b""
                 collector.add("scan.json.size", f"It has {contents.size} bytes.", inner)

@@ -157,7 +157,7 @@ class _Walk:
             self.add("scan.keras.malformed", f"The module of {label} is no string.", path)
         elif _is_ours(module, registered, name):
             self.add("scan.keras.own_class", f"{label} belongs to keras_secure.", path, **evidence)
-        elif _is_builtin(module, name, registered):
+        elif _is_builtin(module, name, registered) or _is_keras_2(module, name, registered):
             pass
         elif module in _BUILTIN_MODULES and ">" not in name:
             if not self.legacy or not _is_legacy(name):
@@ -284,6 +284,27 @@ def _is_builtin(module, name, registered) -> bool:
     if name not in keras_names.KERAS_CLASSES.get(module or "", ()):
         return False
     return registered in (None, name)
+
+
+def _is_keras_2(module, name, registered) -> bool:
+    """Whether it is what Keras 2 and tf_keras write for a class of their own."""
+    if registered not in (None, name):
+        return False
+    if module in _KERAS_2_MODULES:
+        return name in _KERAS_2_MODULES[module]
+    package, _, short = name.partition(">")
+    # Their optimizers are registered as if they were the user's.
+    return (
+        module is None
+        and package == "Custom"
+        and (short in keras_names.KERAS_CLASSES["keras.optimizers"])
+    )
+
+
+_KERAS_2_MODULES = {
+    f"{root}.engine.functional": ("Functional",)
+    for root in ("keras", "keras.src", "tf_keras", "tf_keras.src")
+}
 
 
 def _is_legacy(name: str) -> bool:

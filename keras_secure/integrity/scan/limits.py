@@ -35,7 +35,7 @@ class ScanLimits:
     7.0
     """
 
-    seconds: float = 7.0
+    seconds: float = 6.0
     seconds_per_gibibyte: float = 4.0
     memory: int = 768 * MEBIBYTE
     files: int = 20_000

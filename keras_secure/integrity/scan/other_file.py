@@ -32,7 +32,6 @@ def inspect_other(
         What it is.
     """
     kinds = content_kinds(data)
-    collector.bytes += data.size
     kind = kinds[0] if kinds else "unknown"
     if len(kinds) > 1:
         collector.add("scan.file.polyglot", f"The file is {' and '.join(kinds)} at once.", place)

@@ -20,7 +20,7 @@ class ScanReport:
             `"npz"`, `"npy"`, `"saved_model"`, `"folder"`, or what an unknown file seems to be.
         findings: Everything worth knowing, the worst first.
         files: Count of files and of entries in archives that were looked at.
-        bytes: Bytes that were looked at.
+        bytes: Bytes on disk of the files that were looked at.
         seconds: Wall-clock time.
     """
 

@@ -19,7 +19,7 @@ from keras_secure.integrity.scan.limits import ScanLimits
 from keras_secure.integrity.scan.report import ScanReport
 from keras_secure.integrity.scan.rules import RULES
 
-GRACE = 1.5
+GRACE = 1.0
 """Seconds that the process has to end by itself when its time is over."""
 
 # The packages stand in their places without what their `__init__` would import: a process that

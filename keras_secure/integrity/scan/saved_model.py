@@ -35,7 +35,6 @@ def inspect_saved_model(data: Region, place: Place, collector: Collector) -> Non
             place,
         )
         return
-    collector.bytes += data.size
     try:
         model = parse_message("SavedModel", data.at(0, data.size))
     except MalformedMessage as error:
@@ -58,7 +57,6 @@ def inspect_keras_metadata(data: Region, place: Place, collector: Collector) -> 
         place: Where it stands.
         collector: Takes the findings.
     """
-    collector.bytes += data.size
     if data.size > collector.limits.document:
         collector.add("scan.json.size", f"The file has {data.size} bytes.", place)
         return
