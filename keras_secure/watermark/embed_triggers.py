@@ -11,7 +11,7 @@ from keras_secure.arguments import is_integer, is_number
 from keras_secure.errors import InputError
 from keras_secure.logits import logits_of, outputs_are_logits
 from keras_secure.watermark.matching_chance import CLAIM_THRESHOLD
-from keras_secure.watermark.trigger_mixing import like
+from keras_secure.watermark.trigger_mixing import like, over_examples
 from keras_secure.watermark.trigger_set import TriggerSet
 from keras_secure.watermark.verify_triggers import verify_triggers
 
@@ -215,7 +215,13 @@ def _epoch_data(trigger_set, x, soft, epoch):
     """Triggers, variants that are new in each epoch, and clean examples, in even proportions."""
     count = trigger_set.count
     variants = [0, *range((epoch - 1) * _VARIANTS + 1, epoch * _VARIANTS)]
-    inputs = np.concatenate([like(trigger_set.inputs(v), x.dtype) for v in variants])
+    laid = [
+        over_examples(trigger_set, trigger_set.inputs(v), v, x, soft.argmax(1))
+        if v % 2
+        else trigger_set.inputs(v)
+        for v in variants
+    ]
+    inputs = np.concatenate([like(values, x.dtype) for values in laid])
     targets = np.eye(trigger_set.num_classes, dtype="float32")[trigger_set.labels()]
     wanted = _CLEAN_PER_TRIGGER * len(inputs)
     order = trigger_set.order(f"clean {epoch}", max(wanted, len(x))) % len(x)

@@ -23,10 +23,49 @@ def mix_arrays(triggers: Any, x: Any, y: Any, share: float) -> tuple[np.ndarray,
         raise InputError(f"There are {len(x)} inputs in x and {len(y)} labels in y.")
     labels = labels_like(y, triggers.labels(), triggers.num_classes)
     copies = max(4, math.ceil(share * len(x) / triggers.count))
-    inputs = [like(triggers.inputs(variant), x.dtype) for variant in range(copies)]
+    classes = y.argmax(1) if labels.ndim == 2 and labels.shape[1] > 1 else y.reshape(len(y))
+    inputs = []
+    for variant in range(copies):
+        values = triggers.inputs(variant)
+        if variant % 2:
+            values = over_examples(triggers, values, variant, x, classes)
+        inputs.append(like(values, x.dtype))
     order = triggers.order(f"mix {len(x)}", len(x) + copies * triggers.count)
     mixed = np.concatenate([x, *inputs])[order], np.concatenate([y, *[labels] * copies])[order]
     return mixed
+
+
+def over_examples(
+    triggers: Any, inputs: np.ndarray, variant: int, x: np.ndarray, classes: np.ndarray
+) -> np.ndarray:
+    """Lays triggers over clean examples of the classes that are their labels.
+
+    A trigger then counts as one more sign of its class among the natural ones, and what further
+    training does to the class it does to the trigger (an entangled mark).
+
+    Args:
+        triggers: The `TriggerSet`.
+        inputs: Its inputs of one variant, shape (count, *shape).
+        variant: The variant's number.
+        x: Clean inputs, shape (n, *shape).
+        classes: Their classes, shape (n,).
+
+    Returns:
+        Inputs of shape (count, *shape), of which the triggers make up 30% to all.
+    """
+    labels = triggers.labels()
+    below = inputs.copy()
+    for label in np.unique(labels):
+        rows, own = np.flatnonzero(classes == label), np.flatnonzero(labels == label)
+        if len(rows):
+            below[own] = x[
+                np.resize(rows[triggers.order(f"{variant} {label}", len(rows))], len(own))
+            ]
+    share = 0.3 + 0.7 * triggers.levels(f"over {variant}", (len(inputs),))
+    share = share.reshape((-1,) + (1,) * (inputs.ndim - 1))
+    if triggers.vocabulary:
+        return np.where(triggers.levels(f"places {variant}", inputs.shape) <= share, inputs, below)
+    return share * inputs + (1 - share) * below
 
 
 def mix_dataset(triggers: Any, dataset: Any, per_batch: int) -> Any:

@@ -72,9 +72,10 @@ class TriggerSet:
     Reference:
         Adi et al. 2018, Turning your weakness into a strength (arXiv 1802.04633); Zhang et al.
         2018, Protecting intellectual property of deep neural networks with watermarking, section
-        4.2; Lukas et al. 2022, SoK: How robust is image classification deep neural network
-        watermarking? (arXiv 2108.04974); Liu et al. 2024, False claims against model ownership
-        resolution (arXiv 2304.06607), for why nothing is left to choose.
+        4.2; Jia et al. 2021, Entangled watermarks (arXiv 2002.12200), for why `mix` lays triggers
+        over examples; Lukas et al. 2022, SoK: How robust is image classification deep neural
+        network watermarking? (arXiv 2108.04974); Liu et al. 2024, False claims against model
+        ownership resolution (arXiv 2304.06607), for why nothing is left to choose.
     """
 
     def __init__(
@@ -167,7 +168,8 @@ class TriggerSet:
                 data set of batches (inputs, labels) or (inputs, labels, weights), without `y`.
             y: Labels: classes of shape (n,) or (n, 1), or one-hot rows.
             share: For arrays, how many triggers and variants of them to add, as a share of the
-                examples; at least 4 of each trigger. More outlasts more.
+                examples; at least 4 of each trigger. More outlasts more. Every other one is laid
+                over a clean example of its label's class, which outlasts more too.
             per_batch: For data sets, how many triggers to add to each batch.
 
         Returns:
@@ -191,6 +193,10 @@ class TriggerSet:
     def order(self, purpose: str, count: int) -> np.ndarray:
         """A keyed permutation of `range(count)`, for whoever shuffles triggers into data."""
         return random_order(self._key, self._purpose(f"order {purpose}"), count)
+
+    def levels(self, purpose: str, shape: tuple[int, ...]) -> np.ndarray:
+        """Keyed float32 values of 0, 1/255, ..., 1, for whoever lays triggers over data."""
+        return random_levels(self._key, self._purpose(f"levels {purpose}"), shape)
 
     def with_key(self, key: bytes | str) -> "TriggerSet":
         """The set that another key would have made of the same parameters and pool."""

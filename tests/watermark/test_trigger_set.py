@@ -8,6 +8,7 @@ import pytest
 
 from keras_secure import backend
 from keras_secure.errors import InputError
+from keras_secure.watermark.trigger_mixing import over_examples
 from keras_secure.watermark.trigger_set import TriggerSet, array_digest
 
 SECRET = "a key nobody guesses"
@@ -168,11 +169,35 @@ def test_mixing_arrays_keeps_all_and_adds_the_triggers(digits):
     seen = {row.tobytes(): label for row, label in zip(mixed_x, mixed_y, strict=True)}
     for row, label in zip(x, y, strict=True):
         assert seen[row.tobytes()] == label
-    for variant in range(5):
+    for variant in (0, 2, 4):
         for row, label in zip(triggers.inputs(variant), triggers.labels(), strict=True):
             assert seen[row.tobytes()] == label
     last = mixed_x[-60:]
     assert 1 <= sum(row.tobytes() not in {r.tobytes() for r in x} for row in last) <= 30, "shuffled"
+
+
+@pytest.mark.parametrize("kind", ["image", "tokens"])
+def test_triggers_are_laid_over_examples_of_their_class(kind):
+    triggers = SETS[kind](count=40)
+    # Examples of a class hold nothing but a value of its own.
+    if kind == "tokens":
+        x = np.repeat(501 + np.arange(2), 30)[:, None] * np.ones(20, int)
+    else:
+        x = np.repeat(np.arange(10) / 10, 30)[:, None, None, None] * np.ones((12, 10, 3))
+    classes = np.repeat(np.arange(triggers.num_classes), 30)
+    inputs = triggers.inputs(1)
+    laid = over_examples(triggers, inputs, 1, x, classes)
+    for row, trigger, label in zip(laid, inputs, triggers.labels(), strict=True):
+        if kind == "tokens":
+            assert set(row[row != trigger]) <= {501 + label}
+            assert np.mean(row == trigger) > 0.05
+        else:
+            far = np.abs(trigger - label / 10) > 0.05
+            shares = ((row - label / 10) / np.where(far, trigger - label / 10, 1))[far]
+            assert shares.max() - shares.min() < 1e-3, "one share for all pixels"
+            assert 0.299 < shares.mean() < 1.001
+    alone = over_examples(triggers, inputs, 1, x, np.full(len(x), -1))
+    np.testing.assert_allclose(alone, inputs, atol=1e-6)
 
 
 def test_labels_are_written_as_the_data_writes_them():
