@@ -19,7 +19,7 @@ class Kind:
             makes readers disagree about it, `"weights"` makes the model useless.
         build: Writes the file or folder of a variant into a folder and returns its path.
         effect: Where such files have, or had, their effect, by the advisory or by what the readers
-            do. It is the pattern that a scanner must know; whether this very file runs under a given
+            do. It is the pattern that a scanner must know; whether this very file runs under some
             Keras is printed by `benchmarks/scan_corpus_effects.py`.
         cve: The known hole that it is an instance of, if any.
         fixed: Changes that variants of this kind cannot have.
