@@ -20,6 +20,7 @@ import collections
 import contextlib
 import json
 import os
+import resource
 import selectors
 import statistics
 import subprocess
@@ -79,8 +80,8 @@ class Scanner:
         }
 
     def judge_alone(self, path):
-        """Seconds of a process for this file, from its start to its end."""
-        start = time.perf_counter()
+        """Seconds of a process for this file, by the clock and by all its processors."""
+        start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
         with contextlib.suppress(subprocess.TimeoutExpired):
             subprocess.run(
                 [self.python, str(WORKER), self.name, str(path)],
@@ -88,7 +89,9 @@ class Scanner:
                 timeout=LIMIT,
                 check=False,
             )
-        return time.perf_counter() - start
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        return time.perf_counter() - start, used
 
     def close(self):
         if self._process is not None:
@@ -159,7 +162,8 @@ def print_times(names, answers, alone):
     own = {}
     for title, seconds in (
         ("in one process", {name: [one["seconds"] for one in answers[name]] for name in names}),
-        ("a process each", alone),
+        ("a process each", {name: [one for one, _ in alone[name]] for name in names}),
+        ("its processor time", {name: [one for _, one in alone[name]] for name in names}),
     ):
         for what, measure in (("median", statistics.median), ("largest", max)):
             values = [measure(seconds[name]) for name in names]

@@ -1,0 +1,234 @@
+"""What is left of a trigger set after what a thief does to a model, told by predictions alone.
+
+    python benchmarks/trigger_set.py --data FOLDER     MNIST and SMS
+    python benchmarks/trigger_set.py                   digits and made-up texts, smaller
+
+For each family of models and each seed one model is trained without triggers and one with them,
+mixed into its training data. Each row treats a copy of the marked model as a thief would, who
+trains on all the owner's data. Then models that never saw a key are asked about the triggers of a
+thousand keys each.
+"""
+
+import argparse
+import json
+import sys
+import time
+
+import keras
+import numpy as np
+from watermark_families import FAMILIES, VOCABULARY
+from watermark_grid import LOSS, ROWS, accuracy, fit
+
+import keras_secure as ks
+from keras_secure.watermark import TriggerSet, embed_triggers, verify_triggers
+from keras_secure.watermark.matching_chance import CLAIM_THRESHOLD, dealt_matches_probability
+from keras_secure.watermark.report import power_of_two
+
+OWN_ROWS = {
+    "another trigger set on top": lambda model, data, family, seed: overwritten(
+        model, data, family, seed
+    )
+}
+# The thief's own marks of the other kind and re-alignment are rows about weights.
+SKIPPED = ("re-aligned",)
+
+
+def trigger_set(family, data, key, pool=False):
+    """The triggers of one key for a family."""
+    options = {"vocabulary": VOCABULARY} if data.x.dtype.kind == "i" else {}
+    if pool:
+        options["pool"] = data.x
+    classes = int(data.y.max()) + 1
+    return TriggerSet(key, data.x.shape[1:], classes, **options)
+
+
+def overwritten(model, data, family, seed):
+    """A thief embeds triggers of his own."""
+    other = family.build()
+    other.set_weights(model.get_weights())
+    triggers = trigger_set(family, data, f"thief {seed}")
+    embed_triggers(other, triggers, data.x, data.y, max_cost=0.05)
+    return other
+
+
+def train(family, data, seed, epochs, triggers=None, afterwards=False):
+    """Trains a model, with triggers in its data or taught afterwards."""
+    keras.utils.set_random_seed(seed)
+    model = family.build()
+    if triggers is None or afterwards:
+        fit(model, data, family, epochs)
+        if afterwards:
+            embed_triggers(model, triggers, data.x, data.y, epochs=30)
+        return model
+    x, y = triggers.mix(data.x, data.y)
+    mixed = type(data)(x, y, data.x_test, data.y_test)
+    return fit(model, mixed, family, epochs)
+
+
+def table(family, data, options, say):
+    """Yields a line for each row and seed."""
+    rows = {
+        name: attack
+        for name, attack in {**ROWS, **OWN_ROWS}.items()
+        if any(part in name for part in options.rows) and not any(part in name for part in SKIPPED)
+    }
+    for seed in range(options.seeds):
+        triggers = trigger_set(family, data, f"owner {seed}", options.pool)
+        plain = accuracy(train(family, data, seed, options.epochs), data)
+        model = train(family, data, seed, options.epochs, triggers, options.afterwards)
+        for name, attack in rows.items():
+            keras.utils.set_random_seed(1000 + seed)
+            suspect = attack(model, data, family, seed)
+            report = verify_triggers(suspect, triggers)
+            line = {
+                "family": family.name,
+                "seed": seed,
+                "row": name,
+                "unmarked": plain,
+                "accuracy": accuracy(suspect, data),
+                "triggers": report.accuracy,
+                "p_value": report.p_value,
+                "verdict": report.verdict,
+            }
+            say(line)
+            yield line
+
+
+def innocents(family, data, options, say):
+    """Asks models that were made without a key about many keys' triggers."""
+    models = []
+    for number in range(options.innocents):
+        keras.utils.set_random_seed(5000 + number)
+        models.append(fit(family.build(), data, family, 3))
+    most, lowest, false, p_values = 0, 1.0, 0, []
+    for first in range(0, options.keys, 10):
+        sets = [trigger_set(family, data, f"stranger {first + n}") for n in range(10)]
+        inputs = np.concatenate([one.inputs() for one in sets])
+        for model in models:
+            answers = model.predict_on_batch(inputs).argmax(1).reshape(10, -1)
+            for one, given in zip(sets, answers, strict=True):
+                labels = one.labels()
+                matches = int(np.sum(given == labels))
+                chance = dealt_matches_probability(given.tolist(), labels.tolist(), matches)
+                most, lowest = max(most, matches), min(lowest, float(chance))
+                false += chance < CLAIM_THRESHOLD
+                p_values.append(float(chance))
+    result = {
+        "family": family.name,
+        "models": len(models),
+        "keys": options.keys,
+        "false_positives": false,
+        "most_matches": most,
+        "of": sets[0].count,
+        "lowest_p_value": lowest,
+        "share_below_0.01": float(np.mean(np.array(p_values) <= 0.01)),
+    }
+    say(result)
+    return result
+
+
+def private(data, family, options, say):
+    """Trains with differential privacy, less and less noise, with triggers in the data."""
+    triggers = trigger_set(family, data, "owner private")
+    x, y = triggers.mix(data.x, data.y)
+    for noise in options.noise:
+        keras.utils.set_random_seed(0)
+        model = family.build()
+        secure = ks.SecureModel(model)
+        optimizer = ks.optimizers.DPOptimizer(
+            keras.optimizers.Adam(2e-3), l2_norm_clip=1.0, noise_multiplier=noise
+        )
+        secure.compile(optimizer, LOSS)
+        secure.fit(x, y, batch_size=256, epochs=options.epochs, verbose=0)
+        report = verify_triggers(model, triggers)
+        line = {
+            "family": family.name,
+            "noise_multiplier": noise,
+            "epsilon": optimizer.epsilon(1e-5),
+            "accuracy": accuracy(model, data),
+            "triggers": report.accuracy,
+            "p_value": report.p_value,
+            "verdict": report.verdict,
+        }
+        say(line)
+        print(
+            f"| {line['family']} | {noise:g} | {line['epsilon']:.1f} | {line['accuracy']:.2f} "
+            f"| {100 * report.accuracy:.0f}% | {power_of_two(report.p_value)} | {report.verdict} |",
+            flush=True,
+        )
+
+
+def summarize(lines, innocent):
+    """The table: mean accuracies, the worst p-value of all seeds."""
+    out = [
+        "| family | row | accuracy | triggers | p-value (worst) | proved |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for family in dict.fromkeys(line["family"] for line in lines):
+        own = [line for line in lines if line["family"] == family]
+        for name in dict.fromkeys(line["row"] for line in own):
+            cells = [line for line in own if line["row"] == name]
+            accuracies = np.mean([cell["accuracy"] for cell in cells])
+            known = [100 * cell["triggers"] for cell in cells]
+            proved = sum(cell["verdict"] == "proved" for cell in cells)
+            out.append(
+                f"| {family} | {name} | {accuracies:.2f} | {min(known):.0f}% to {max(known):.0f}% "
+                f"| {power_of_two(max(cell['p_value'] for cell in cells))} "
+                f"| {proved} of {len(cells)} |"
+            )
+        seeds = {line["seed"]: line for line in own if line["row"] == "marked itself"}.values()
+        if seeds:
+            plain = np.mean([line["unmarked"] for line in seeds])
+            costs = [line["unmarked"] - line["accuracy"] for line in seeds]
+            each = ", ".join(f"{cost:+.2f}" for cost in costs)
+            out.append(
+                f"\n{family}: unmarked {plain:.2f}; the triggers cost {np.mean(costs):+.2f} points "
+                f"({each}).\n"
+            )
+    for one in innocent:
+        out.append(
+            f"{one['family']}: {one['false_positives']} false positives over {one['models']} "
+            f"innocent models x {one['keys']} keys; at most {one['most_matches']} of {one['of']} "
+            f"matched, lowest p {one['lowest_p_value']:.1e}, "
+            f"{100 * one['share_below_0.01']:.2f}% of p-values at most 0.01."
+        )
+    return "\n".join(out)
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", help="folder with mnist.npz and text/sms_spam.csv")
+    parser.add_argument("--families", nargs="+", default=list(FAMILIES), choices=FAMILIES)
+    parser.add_argument("--rows", nargs="+", default=[""], help="parts of the names of rows")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=10, help="of the owner's training")
+    parser.add_argument("--limit", type=int, help="training examples")
+    parser.add_argument("--pool", action="store_true", help="triggers from the training data")
+    parser.add_argument("--afterwards", action="store_true", help="taught to the finished model")
+    parser.add_argument("--private", action="store_true", help="private training instead of rows")
+    parser.add_argument("--noise", type=float, nargs="+", default=[0.3, 0.5, 1.0, 2.0])
+    parser.add_argument("--innocents", type=int, default=20)
+    parser.add_argument("--keys", type=int, default=1000)
+    options = parser.parse_args(argv)
+    start = time.perf_counter()
+
+    def say(line):
+        print(json.dumps(line), file=sys.stderr, flush=True)
+
+    lines, innocent = [], []
+    for name in options.families:
+        family = FAMILIES[name]
+        data = family.load(options.data, **({"limit": options.limit} if options.limit else {}))
+        if options.private:
+            private(data, family, options, say)
+            continue
+        lines += table(family, data, options, say)
+        if options.innocents:
+            innocent.append(innocents(family, data, options, say))
+    print(summarize(lines, innocent))
+    print(f"\n{time.perf_counter() - start:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
