@@ -13,8 +13,14 @@ from keras_secure.integrity.scan.collector import Collector
 from keras_secure.integrity.scan.names import name_problem
 from keras_secure.integrity.scan.place import Place, quoted
 from keras_secure.integrity.scan.region import Region
+from keras_secure.integrity.scan.unfolding import (
+    DEFLATED,
+    METHODS,
+    MalformedStream,
+    unfold,
+)
 
-STORED, DEFLATED = 0, 8
+STORED = 0
 _IN_MEMORY = 32 * 2**20
 _BLOCK = 2**20
 
@@ -94,48 +100,37 @@ class ZipArchive:
                 )
             self._check_crc(stored, entry, place)
             return stored
-        if entry.method != DEFLATED:
-            return None
-        return self._inflate(stored, entry, place)
+        return self._unfold(stored, entry, place) if entry.method in METHODS else None
 
-    def _inflate(self, stored: Region, entry: Entry, place: Place) -> Region | None:
+    def _unfold(self, stored: Region, entry: Entry, place: Place) -> Region | None:
         limits = self.collector.limits
-        inflater = zlib.decompressobj(-15)
         # Not closed here: the caller reads from it, and it has no name to leave behind.
         file: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115
         size = crc = 0
-        stored.seek(0)
-        pending = b""
-        while not inflater.eof:
-            self.collector.tick()
-            block = pending or stored.read(_BLOCK)
-            try:
-                data = inflater.decompress(block, _BLOCK) if block else inflater.flush(_BLOCK)
-            except zlib.error as error:
-                self.collector.add(
-                    "scan.archive.malformed", f"The entry cannot be unfolded: {error}.", place
-                )
-                return None
-            pending = inflater.unconsumed_tail
-            if not data and not block:
-                break
-            size += len(data)
-            crc = zlib.crc32(data, crc)
-            self.collector.unfolded += len(data)
-            if size > entry.size:
-                break
-            folded = size > limits.ratio * entry.stored and size > limits.unfolded_freely
-            if folded or self.collector.unfolded > limits.unfolded:
-                self.collector.add(
-                    "scan.archive.bomb",
-                    f"{entry.stored} stored bytes unfold into more than {size}.",
-                    place,
-                    stored=entry.stored,
-                    unfolded=size,
-                )
-                return None
-            file.write(data)
-        if size != entry.size or (crc != entry.crc):
+        try:
+            for data in unfold(stored, entry.method):
+                self.collector.tick()
+                size += len(data)
+                crc = zlib.crc32(data, crc)
+                self.collector.unfolded += len(data)
+                folded = size > limits.ratio * entry.stored and size > limits.unfolded_freely
+                if folded or self.collector.unfolded > limits.unfolded:
+                    self.collector.add(
+                        "scan.archive.bomb",
+                        f"{entry.stored} stored bytes unfold into more than {size}.",
+                        place,
+                        stored=entry.stored,
+                        unfolded=size,
+                    )
+                    return None
+                file.write(data)
+                if size > entry.size:
+                    break
+        except MalformedStream as error:
+            self.collector.add(
+                "scan.archive.malformed", f"The entry's bytes cannot be unfolded: {error}.", place
+            )
+        if size != entry.size or crc != entry.crc:
             self.collector.add(
                 "scan.archive.mismatch",
                 f"The entry declares {entry.size} bytes and unfolds into {size} or more, or its "
@@ -250,7 +245,7 @@ class ZipArchive:
             if entry.method not in (STORED, DEFLATED):
                 self.collector.add(
                     "scan.archive.compression",
-                    f"The entry is compressed by method {entry.method}, which is not inspected.",
+                    f"The entry is compressed by method {entry.method}, which Keras does not use.",
                     place,
                     method=entry.method,
                 )

@@ -81,6 +81,24 @@ def test_an_entry_unfolds_into_no_more_than_it_declares(keras_file, failing):
     assert failing(edited(keras_file(change=change), shrink)) == {"scan.archive.mismatch"}
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_whatever_the_compression_the_contents_are_seen(method, keras_file, sequential, failing):
+    lam = {"module": "keras.layers", "class_name": "Lambda", "config": {}}
+    found = failing(keras_file(sequential(lam), compression=method))
+    unusual = set() if method == zipfile.ZIP_DEFLATED else {"scan.archive.compression"}
+    assert found == {"scan.keras.lambda"} | unusual
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_damaged_streams_are_malformed(method, keras_file, failing):
+    def damage(data):
+        start = data.index(b"config.json") + len("config.json")
+        data[start + 12 : start + 30] = bytes(18)
+
+    found = failing(edited(keras_file(compression=method), damage))
+    assert found & {"scan.archive.malformed", "scan.archive.mismatch"}
+
+
 def test_large_archives_and_streams_are_read(tmp_path, keras_file, failing):
     plain = zipfile.ZipFile(keras_file())
     path = tmp_path / "streamed.keras"
