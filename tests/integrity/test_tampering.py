@@ -24,8 +24,7 @@ def run(bundle, numbers):
         root, expected, way = tamper(bundle, number)
         report, causes = judge(bundle, root)
         seen.update(causes)
-        # Another mode beside what was done is the doing of the same hand.
-        if report.ok or causes - {"mode"} != expected - {"mode"}:
+        if report.ok or causes != expected:
             wrong.append((number, way, expected, causes, report.describe()))
     assert not wrong, f"{len(wrong)} of {len(numbers)}: {wrong[:5]}"
     return seen

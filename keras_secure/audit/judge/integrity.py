@@ -44,7 +44,7 @@ def _judge_tamper(tamper: TamperTest) -> Finding:
             "critical",
             f"{flipped} went unnoticed.",
             evidence,
-            "Add the file to the manifest and sign again.",
+            "Sign again with keras_secure.integrity.sign, which covers every file.",
         )
     if named != tamper["file"]:
         return Finding(
@@ -52,6 +52,6 @@ def _judge_tamper(tamper: TamperTest) -> Finding:
             "medium",
             f"{flipped} was refused, but {f'{named} was blamed' if named else 'not named'}.",
             evidence,
-            "Check that the manifest holds one digest per file.",
+            "Verify with keras_secure.integrity.verify, which names every file.",
         )
     return Finding("integrity.tamper", "ok", f"{flipped} was refused and named.", evidence)
