@@ -25,6 +25,7 @@ __all__ = [
     "audit",
     "callbacks",
     "certification",
+    "compression",
     "detection",
     "errors",
     "export",
@@ -35,12 +36,14 @@ __all__ = [
     "optimizers",
     "privacy",
     "repair",
+    "serving",
     "training",
     "watermark",
 ]
 _WITH_COMPONENTS = (
     "attacks",
     "certification",
+    "compression",
     "detection",
     "layers",
     "objectives",
@@ -56,6 +59,7 @@ if TYPE_CHECKING:
         audit,
         callbacks,
         certification,
+        compression,
         detection,
         errors,
         export,
@@ -66,6 +70,7 @@ if TYPE_CHECKING:
         optimizers,
         privacy,
         repair,
+        serving,
         training,
         watermark,
     )

@@ -22,6 +22,7 @@ ROOMS = [
     "audit",
     "callbacks",
     "certification",
+    "compression",
     "detection",
     "export",
     "integrity",
@@ -31,6 +32,7 @@ ROOMS = [
     "optimizers",
     "privacy",
     "repair",
+    "serving",
     "training",
     "watermark",
 ]
