@@ -1,3 +1,5 @@
 """Smaller models: pruned, clustered, quantized; ordinary Keras models before and after."""
 
-__all__: list[str] = []
+from keras_secure.compression.quantized_weights import QuantizedWeight, quantized_weights
+
+__all__ = ["QuantizedWeight", "quantized_weights"]
