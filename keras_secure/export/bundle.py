@@ -12,12 +12,12 @@ import numpy as np
 from keras_secure import backend
 from keras_secure.errors import InputError
 from keras_secure.export.card import CARD_NAME, parse_card
+from keras_secure.export.saved_model import SAVED_MODEL_NAME
 from keras_secure.export.serving import INPUT_NAME
 from keras_secure.integrity import verify
 from keras_secure.integrity.trust import as_trust
 from keras_secure.integrity.weights import WeightDigests, check_share, raise_changed
 
-SAVED_MODEL_NAME = "saved_model"
 KERAS_NAME = "model.keras"
 
 

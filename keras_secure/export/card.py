@@ -9,6 +9,7 @@ import keras
 
 from keras_secure import backend
 from keras_secure.errors import InputError, IntegrityError
+from keras_secure.export.served import ServedModel
 from keras_secure.export.serving import INPUT_NAME
 from keras_secure.layers import InputGuard
 
@@ -18,23 +19,15 @@ CARD_NAME = "model_card.json"
 
 
 def make_card(
-    model: Any,
-    shape: tuple[int | None, ...],
-    dtype: str,
+    served: ServedModel,
     outputs: dict[str, tuple[tuple[int | None, ...], str]],
-    input_guard: Any,
-    output_guard: Any,
     metadata: dict[str, Any],
 ) -> dict[str, Any]:
     """Describes an exported model.
 
     Args:
-        model: The model.
-        shape: Shape of its input, None for the batch.
-        dtype: Dtype of its input.
+        served: What is served.
         outputs: Shape and dtype of everything the served function returns, by name.
-        input_guard: None or the guard in front of the model.
-        output_guard: None or the guard behind it.
         metadata: The caller's own JSON-serializable entries.
 
     Returns:
@@ -45,15 +38,18 @@ def make_card(
     return {
         "format": FORMAT,
         "version": VERSION,
-        "name": model.name,
-        "num_parameters": int(model.count_params()),
+        "name": served.model.name,
+        "num_parameters": int(served.model.count_params()),
         "num_classes": predictions[-1] if len(predictions) > 1 else None,
-        "inputs": {INPUT_NAME: {"shape": list(shape), "dtype": dtype}},
+        "inputs": {INPUT_NAME: {"shape": list(served.shape), "dtype": served.dtype}},
         "outputs": {
             name: {"shape": list(size), "dtype": kind} for name, (size, kind) in outputs.items()
         },
-        "guards": {"input": _describe(input_guard), "output": _describe(output_guard)},
-        "promises": _promises(input_guard, output_guard),
+        "guards": {
+            "input": _describe(served.input_guard),
+            "output": _describe(served.output_guard),
+        },
+        "promises": _promises(served.input_guard, served.output_guard),
         "versions": {
             "keras_secure": installed_version("keras-secure"),
             "keras": keras.__version__,

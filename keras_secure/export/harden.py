@@ -4,14 +4,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-from keras_secure import backend
-from keras_secure.errors import InputError
-from keras_secure.export.bundle import KERAS_NAME, SAVED_MODEL_NAME, Bundle
+from keras_secure.export.bundle import KERAS_NAME, Bundle
 from keras_secure.export.card import CARD_NAME, check_metadata, dump_card, make_card
-from keras_secure.export.serving import INPUT_NAME, check_guards, input_spec, serving_function
+from keras_secure.export.saved_model import SAVED_MODEL_NAME, write_saved_model
+from keras_secure.export.served import served_model
 from keras_secure.export.staging import check_target, staged_folder
 from keras_secure.integrity import load_private_key, sign, write_manifest
-from keras_secure.training import SecureModel
 
 
 def export_hardened(
@@ -75,39 +73,21 @@ def export_hardened(
     Reference:
         RFC 8032 (Ed25519) for the signature, FIPS 180-4 (SHA-256) for the manifest.
     """
-    model = model.model if isinstance(model, SecureModel) else model
     check_target(Path(os.path.abspath(path)), overwrite, _is_bundle)
-    check_guards(input_guard, output_guard)
-    shape, dtype = input_spec(model, input_shape, input_dtype)
+    served = served_model(model, input_guard, output_guard, input_shape, input_dtype)
     metadata = check_metadata(metadata)
     key = None if private_key is None else load_private_key(private_key)
-    serve = serving_function(model, input_guard, output_guard)
-    layers = [layer for layer in (input_guard, model, output_guard) if layer is not None]
     with staged_folder(path, overwrite, _is_bundle) as staging:
-        outputs = _save(staging, serve, shape, dtype, layers)
+        outputs = write_saved_model(staging, served)
         if include_keras:
-            model.save(staging / KERAS_NAME)
-        card = make_card(model, shape, dtype, outputs, input_guard, output_guard, metadata)
+            served.model.save(staging / KERAS_NAME)
+        card = make_card(served, outputs, metadata)
         (staging / CARD_NAME).write_bytes(dump_card(card))
         if key is None:
             write_manifest(staging)
         else:
             sign(staging, key)
     return Bundle(Path(path), card, None if key is None else key.public_key())
-
-
-def _save(staging: Path, function: Any, shape: Any, dtype: str, layers: list[Any]) -> Any:
-    variables = {id(variable): variable for layer in layers for variable in layer.variables}
-    try:
-        return backend.save_served_model(
-            str(staging / SAVED_MODEL_NAME), function, INPUT_NAME, shape, dtype,
-            list(variables.values()),
-        )  # fmt: skip
-    except AssertionError as error:
-        raise InputError(
-            "The model uses a lookup table or another resource that is not a Keras variable, which "
-            "a SavedModel of ours cannot keep. Preprocess before the model instead."
-        ) from error
 
 
 def _is_bundle(folder: Path) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from keras_secure.errors import InputError, IntegrityError
-from keras_secure.export import export_hardened, harden, open_bundle
+from keras_secure.export import export_hardened, harden, open_bundle, saved_model
 from keras_secure.integrity import generate_key_pair, sign
 from keras_secure.integrity import verify as verify_signature
 from keras_secure.layers import InputGuard, OutputGuard
@@ -254,11 +254,11 @@ def test_an_interruption_leaves_what_was_there(
             os.makedirs(args[0])
         raise error
 
-    owner = harden.backend if failing == "save_served_model" else harden
+    owner = saved_model.backend if failing == "save_served_model" else harden
     monkeypatch.setattr(owner, failing, fail, raising=False)
     if failing != "save_served_model":
         quick = lambda path, *args: os.makedirs(path) or {"predictions": ((None, 2), "float32")}  # noqa: E731
-        monkeypatch.setattr(harden.backend, "save_served_model", quick, raising=False)
+        monkeypatch.setattr(saved_model.backend, "save_served_model", quick, raising=False)
     with pytest.raises(type(error) if isinstance(error, OSError) else error):
         export_hardened(model, target, private_key=PRIVATE_KEY, overwrite=True)
     if existing:
