@@ -1,5 +1,7 @@
 """Predictions that say what a client needs and little more."""
 
+import math
+
 import keras
 
 from keras_secure.errors import InputError
@@ -118,7 +120,7 @@ class OutputGuard(keras.layers.Layer):
     def _many(self, values, classes):
         """Guards a distribution over two or more classes."""
         ops = keras.ops
-        winner = ops.one_hot(ops.argmax(values, axis=-1), classes, dtype=values.dtype)
+        winner = self._winner(values, classes)
         if self.labels_only:
             return winner
         values = ops.clip(values, 0.0, 1.0)
@@ -133,6 +135,15 @@ class OutputGuard(keras.layers.Layer):
             units = ops.where(winner > 0, ops.maximum(units, runner_up + 1.0), units)
             values = units / 10.0**self.round_to
         return values
+
+    def _winner(self, values, classes):
+        """1 for the first of the most probable classes, 0 for the others."""
+        ops = keras.ops
+        # `argmax` looks at the sign of zeros through their bits, which other formats cannot hold.
+        places = ops.arange(classes, dtype="int32")
+        best = values == ops.max(values, axis=-1, keepdims=True, initial=-math.inf)
+        first = ops.min(ops.where(best, places, classes), axis=-1, keepdims=True, initial=classes)
+        return ops.cast(places == first, values.dtype)
 
     def _one(self, values):
         """Guards the probability of the positive class."""
