@@ -22,7 +22,7 @@ from keras_secure.integrity.key_files import load_private_key, public_pem
 from keras_secure.integrity.keys import fingerprint, kind_of, sign_bytes
 from keras_secure.integrity.links import link_problem
 from keras_secure.integrity.paths import inside, path_problem, printable
-from keras_secure.integrity.shards import SHARD_SIZE, digest_files
+from keras_secure.integrity.shards import digest_files, digest_files_twice
 from keras_secure.integrity.signature_file import own_names, signature_path
 from keras_secure.integrity.statement import (
     ALWAYS_IGNORED,
@@ -187,10 +187,10 @@ def _records(tree: Tree, whole_files: bool) -> dict[str, FileRecord]:
     places = [tree.location(path) for path in tree.files]
     if WHOLE in tree.files:
         places[list(tree.files).index(WHOLE)] = tree.root.resolve()
-    found = digest_files(places, SHARD_SIZE)
-    whole = [""] * len(places)
     if whole_files:
-        whole = [file.digests[0] for file in digest_files(places, None)]
+        found, whole = digest_files_twice(places)
+    else:
+        found, whole = digest_files(places), [""] * len(places)
     records = {}
     for (path, (size, mode)), file, digest in zip(tree.files.items(), found, whole, strict=True):
         if file.size != size:

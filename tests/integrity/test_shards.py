@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_secure.errors import InputError, IntegrityError
-from keras_secure.integrity import shards
+from keras_secure.integrity import hashing, shards
 
 
 def truth(data, shard_size, algorithm="sha256"):
@@ -25,7 +25,10 @@ def truth(data, shard_size, algorithm="sha256"):
 def test_digests_of_shards_are_those_of_slices(tmp_path, size):
     data = os.urandom(size)
     (tmp_path / "file").write_bytes(data)
-    assert shards.hash_file(tmp_path / "file") == truth(data, shards.SHARD_SIZE)
+    (found,), whole = shards.digest_files_twice([tmp_path / "file"])
+    assert [found] == shards.digest_files([tmp_path / "file"])
+    assert found == (size, truth(data, shards.SHARD_SIZE))
+    assert whole == [hashlib.sha256(data).hexdigest()]
 
 
 @settings(max_examples=30, deadline=None)
@@ -49,33 +52,34 @@ def test_any_shard_size_and_algorithm(tmp_path_factory, contents, shard_size, al
 
 
 def test_many_files_on_several_threads_keep_their_order(tmp_path, monkeypatch):
-    monkeypatch.setattr(shards, "_num_cores", lambda: 4)
+    monkeypatch.setattr(hashing, "_num_cores", lambda: 4)
     contents = {f"f{number}": os.urandom(number * 700_001) for number in range(12)}
     for name, data in contents.items():
         (tmp_path / name).write_bytes(data)
-    found = shards.hash_files(tmp_path / name for name in contents)
-    assert found == {
-        str(tmp_path / name): truth(data, shards.SHARD_SIZE) for name, data in contents.items()
-    }
+    found, whole = shards.digest_files_twice(tmp_path / name for name in contents)
+    assert [file.digests for file in found] == [
+        truth(data, shards.SHARD_SIZE) for data in contents.values()
+    ]
+    assert whole == [hashlib.sha256(data).hexdigest() for data in contents.values()]
 
 
 @pytest.mark.parametrize("grows", [True, False])
 def test_a_file_that_changes_its_length_is_refused(tmp_path, monkeypatch, grows):
     path = tmp_path / "file"
     path.write_bytes(bytes(100))
-    monkeypatch.setattr(shards, "_size_of", lambda name: 90 if grows else 110)
+    monkeypatch.setattr(hashing, "_size_of", lambda name: 90 if grows else 110)
     with pytest.raises(IntegrityError, match="changed its length"):
-        shards.hash_file(path)
+        shards.digest_files([path])
 
 
 def test_an_error_in_one_thread_ends_all(tmp_path, monkeypatch):
-    monkeypatch.setattr(shards, "_num_cores", lambda: 4)
+    monkeypatch.setattr(hashing, "_num_cores", lambda: 4)
     for number in range(8):
         (tmp_path / str(number)).write_bytes(bytes(2 * 2**20))
-    size_of = shards._size_of
-    monkeypatch.setattr(shards, "_size_of", lambda name: size_of(name) + name.endswith("3"))
+    size_of = hashing._size_of
+    monkeypatch.setattr(hashing, "_size_of", lambda name: size_of(name) + name.endswith("3"))
     with pytest.raises(IntegrityError, match="changed its length"):
-        shards.hash_files(tmp_path / str(number) for number in range(8))
+        shards.digest_files(tmp_path / str(number) for number in range(8))
 
 
 def test_only_plain_files_are_hashed(tmp_path):
@@ -84,11 +88,11 @@ def test_only_plain_files_are_hashed(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for name in ("link", "pipe", "."):
         with pytest.raises(IntegrityError, match="plain file"):
-            shards.hash_file(tmp_path / name)
+            shards.digest_files([tmp_path / name])
     with pytest.raises(InputError, match="cannot be read"):
-        shards.hash_file(tmp_path / "absent")
+        shards.digest_files([tmp_path / "absent"])
     with pytest.raises(InputError, match="cannot be read"):
-        shards.hash_file("a\0b")
+        shards.digest_files(["a\0b"])
     with pytest.raises(InputError, match="sha256 or blake2b"):
         shards.digest_files([tmp_path / "file"], algorithm="md5")
 
