@@ -16,53 +16,53 @@ import time
 
 import keras
 import numpy as np
+from watermark_attacks import copy_of
 from watermark_families import FAMILIES, VOCABULARY
-from watermark_grid import LOSS, ROWS, accuracy, fit
+from watermark_grid import LOSS, ROWS, Owner, accuracy, fit
 
 import keras_secure as ks
 from keras_secure.watermark import TriggerSet, embed_triggers, verify_triggers
 from keras_secure.watermark.matching_chance import CLAIM_THRESHOLD, dealt_matches_probability
 from keras_secure.watermark.report import power_of_two
 
-OWN_ROWS = {
-    "another trigger set on top": lambda model, data, family, seed: overwritten(
-        model, data, family, seed
-    )
-}
-# The thief's own marks of the other kind and re-alignment are rows about weights.
-SKIPPED = ("re-aligned",)
+# The thief's weight marks and re-alignment are about weights, which nobody looks at here.
+SKIPPED = ("re-aligned", "embedded afterwards", "overwriting")
 
 
-def trigger_set(family, data, key, pool=False):
+def trigger_set(family, data, key, count=200, pool=False):
     """The triggers of one key for a family."""
     options = {"vocabulary": VOCABULARY} if data.x.dtype.kind == "i" else {}
     if pool:
         options["pool"] = data.x
     classes = int(data.y.max()) + 1
-    return TriggerSet(key, data.x.shape[1:], classes, **options)
+    return TriggerSet(key, data.x.shape[1:], classes, count, **options)
 
 
-def overwritten(model, data, family, seed):
+def overwritten(owner, data, family, seed):
     """A thief embeds triggers of his own."""
-    other = family.build()
-    other.set_weights(model.get_weights())
-    triggers = trigger_set(family, data, f"thief {seed}")
-    embed_triggers(other, triggers, data.x, data.y, max_cost=0.05)
+    other = copy_of(owner.model)
+    embed_triggers(other, trigger_set(family, data, f"thief {seed}"), data.x, data.y, max_cost=0.05)
     return other
 
 
-def train(family, data, seed, epochs, triggers=None, afterwards=False):
-    """Trains a model, with triggers in its data or taught afterwards."""
+def taught(owner, data, family, seed):
+    """The owner teaches the triggers to the model that was trained without."""
+    other = copy_of(owner.unmarked)
+    embed_triggers(other, owner.mark, data.x, data.y, epochs=30)
+    return other
+
+
+OWN_ROWS = {"taught to the finished model": taught, "another trigger set on top": overwritten}
+
+
+def train(family, data, seed, options, triggers=None):
+    """Trains a model, with or without triggers in its data."""
     keras.utils.set_random_seed(seed)
     model = family.build()
-    if triggers is None or afterwards:
-        fit(model, data, family, epochs)
-        if afterwards:
-            embed_triggers(model, triggers, data.x, data.y, epochs=30)
-        return model
-    x, y = triggers.mix(data.x, data.y)
-    mixed = type(data)(x, y, data.x_test, data.y_test)
-    return fit(model, mixed, family, epochs)
+    if triggers is not None:
+        x, y = triggers.mix(data.x, data.y, share=options.share)
+        data = type(data)(x, y, data.x_test, data.y_test)
+    return fit(model, data, family, options.epochs)
 
 
 def table(family, data, options, say):
@@ -73,12 +73,13 @@ def table(family, data, options, say):
         if any(part in name for part in options.rows) and not any(part in name for part in SKIPPED)
     }
     for seed in range(options.seeds):
-        triggers = trigger_set(family, data, f"owner {seed}", options.pool)
-        plain = accuracy(train(family, data, seed, options.epochs), data)
-        model = train(family, data, seed, options.epochs, triggers, options.afterwards)
+        triggers = trigger_set(family, data, f"owner {seed}", options.count, options.pool)
+        unmarked = train(family, data, seed, options)
+        owner = Owner(triggers, train(family, data, seed, options, triggers), unmarked)
+        plain = accuracy(unmarked, data)
         for name, attack in rows.items():
             keras.utils.set_random_seed(1000 + seed)
-            suspect = attack(model, data, family, seed)
+            suspect = attack(owner, data, family, seed)
             report = verify_triggers(suspect, triggers)
             line = {
                 "family": family.name,
@@ -130,7 +131,7 @@ def innocents(family, data, options, say):
 def private(data, family, options, say):
     """Trains with differential privacy, less and less noise, with triggers in the data."""
     triggers = trigger_set(family, data, "owner private")
-    x, y = triggers.mix(data.x, data.y)
+    x, y = triggers.mix(data.x, data.y, share=options.share)
     for noise in options.noise:
         keras.utils.set_random_seed(0)
         model = family.build()
@@ -204,7 +205,8 @@ def main(argv=None):
     parser.add_argument("--epochs", type=int, default=10, help="of the owner's training")
     parser.add_argument("--limit", type=int, help="training examples")
     parser.add_argument("--pool", action="store_true", help="triggers from the training data")
-    parser.add_argument("--afterwards", action="store_true", help="taught to the finished model")
+    parser.add_argument("--count", type=int, default=200, help="triggers")
+    parser.add_argument("--share", type=float, default=0.3, help="triggers per training example")
     parser.add_argument("--private", action="store_true", help="private training instead of rows")
     parser.add_argument("--noise", type=float, nargs="+", default=[0.3, 0.5, 1.0, 2.0])
     parser.add_argument("--innocents", type=int, default=20)

@@ -22,17 +22,18 @@ def grid():
 
 def test_one_command_prints_the_grid(grid, capsys, tmp_path):
     arguments = ["--families", "mnist-cnn", "--seeds", "1", "--epochs", "1", "--limit", "300"]
-    arguments += ["--rows", "itself", "afterwards", "pruning 50%", "int4", "permutation"]
+    arguments += ["--rows", "itself", "afterwards", "50%", "int4", "permutation", "splitting"]
     arguments += ["--innocents", "2", "--keys", "20", "--json", str(tmp_path / "grid.json")]
     assert grid.main(arguments) == 0
     printed = capsys.readouterr().out
     lines = [line for line in printed.splitlines() if line.startswith("| mnist-cnn")]
-    assert len(lines) == 6
+    assert len(lines) == 7
     cells = {line.split("|")[2].strip(): line.split("|") for line in lines}
     assert cells["embedded afterwards, no data"][5].strip() == "0.000"
     assert cells["embedded afterwards, no data"][7].strip() == "1 of 1"
     assert float(cells["permutation, scaling, dummies"][5]) > 0.35
     assert "0 false positives over 2 innocent models x 20 keys" in printed
+    assert "p 0.33 by rank" in printed
     assert (tmp_path / "grid.json").stat().st_size > 1000
 
 
@@ -56,12 +57,21 @@ def test_scrambling_changes_every_kernel_and_no_answer(grid, name):
 
 def test_pruning_and_rounding_do_what_their_names_say(grid):
     values = np.random.default_rng(0).normal(size=(64, 32)).astype("float32")
-    assert np.mean(grid.prune(0.9)(values) == 0) == pytest.approx(0.9, abs=0.01)
-    rounded = grid.quantize(4)(values)
+    model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(32)])
+    model.set_weights([values, np.ones(32)])
+
+    def kernel(changed):
+        result, bias = changed.get_weights()
+        assert np.array_equal(bias, np.ones(32))
+        return result
+
+    assert np.mean(kernel(grid.prune(model, 0.9)) == 0) == pytest.approx(0.9, abs=0.01)
+    rounded = kernel(grid.quantize(model, 4))
     assert max(len(np.unique(column)) for column in rounded.T) <= 15
     assert np.abs(rounded - values).max() <= np.abs(values).max() / 7 / 2 * 1.01
-    closer = grid.quantize(8)(values)
+    closer = kernel(grid.quantize(model, 8))
     assert np.abs(closer - values).max() < np.abs(rounded - values).max() / 8
+    assert np.array_equal(kernel(model), values), "each treats a copy"
 
 
 @pytest.mark.slow
