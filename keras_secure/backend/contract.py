@@ -1,6 +1,6 @@
 """What a backend offers to the rooms above it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 
@@ -155,6 +155,20 @@ class Backend(Protocol):
         """Whether `tensor` can be used here, rather than only inside an inner loop or branch."""
 
     @staticmethod
+    def litert_model(
+        function: Callable[..., dict[str, Any]],
+        inputs: Sequence[tuple[str, Sequence[int | None], str]],
+        examples: Iterable[Any] | None = None,
+    ) -> bytes:
+        """The bytes of a LiteRT file (not traceable).
+
+        `function` maps one tensor for each of `inputs` (name, shape, dtype) to named tensors and
+        reads no variables. With `examples`, batches of its one input, everything that LiteRT can
+        compute with 8-bit integers is quantized, activations too, and the examples calibrate it.
+        Raises `InputError` for operations that LiteRT does not have.
+        """
+
+    @staticmethod
     def load_served_model(
         path: str,
     ) -> tuple[Callable[[dict[str, Any]], dict[str, Any]], dict[str, Any]]:
@@ -170,6 +184,19 @@ class Backend(Protocol):
 
         `key` is an int64 tensor of shape (2,), `counter` an int64 scalar: the same pair gives the
         same noise on every replica, and no two pairs share a stream.
+        """
+
+    @staticmethod
+    def onnx_model(
+        function: Callable[..., dict[str, Any]],
+        inputs: Sequence[tuple[str, Sequence[int | None], str]],
+        opset: int,
+    ) -> bytes:
+        """The bytes of an ONNX file (not traceable).
+
+        `function` maps one tensor for each of `inputs` (name, shape, dtype) to named tensors and
+        reads no variables. Operations that ONNX does not have are left in it under their own names:
+        check the result.
         """
 
     @staticmethod
@@ -239,6 +266,19 @@ class Backend(Protocol):
         It may be made while a step is traced. With `rows_vary` its first axis may take any length
         later, except in steps that are compiled by XLA.
         """
+
+    @staticmethod
+    def toolkit_pruning(step: Any, weight: Any, mask: Any, threshold: Any, schedule: Any) -> Any:
+        """One mask update by the pruning engine of the Model Optimization Toolkit (TFMOT).
+
+        `weight` and `mask` of its shape, and the scalar `threshold`, are the framework's own
+        floating point variables; `schedule` is one of the toolkit's or of the same interface.
+        Returns the mask. Importing the toolkit changes no environment variable and no `tf.keras`.
+        """
+
+    @staticmethod
+    def toolkit_schedules() -> Any:
+        """The toolkit's module of pruning schedules, imported as above (not traceable)."""
 
     @staticmethod
     def uniform(key: Any, streams: Any, counter: Any, count: int) -> Any:

@@ -6,22 +6,25 @@ from typing import Any
 
 import keras
 
-_LAST, _SECOND_LAST = -1, -2
-
-# The names under which layers hold their kernels, and the axis of their output channels. A kernel
-# is (window, channels, multiplier) if depthwise and (window, outputs, inputs) if transposed.
-_KERNELS: tuple[tuple[Any, tuple[tuple[str, int], ...]], ...] = (
-    (keras.layers.Dense, (("kernel", _LAST),)),
-    (keras.layers.Conv1D, (("kernel", _LAST),)),
-    (keras.layers.Conv2D, (("kernel", _LAST),)),
-    (keras.layers.Conv3D, (("kernel", _LAST),)),
-    (keras.layers.DepthwiseConv1D, (("kernel", _SECOND_LAST),)),
-    (keras.layers.DepthwiseConv2D, (("kernel", _SECOND_LAST),)),
-    (keras.layers.SeparableConv1D, (("depthwise_kernel", _SECOND_LAST), ("pointwise_kernel", -1))),
-    (keras.layers.SeparableConv2D, (("depthwise_kernel", _SECOND_LAST), ("pointwise_kernel", -1))),
-    (keras.layers.Conv1DTranspose, (("kernel", _SECOND_LAST),)),
-    (keras.layers.Conv2DTranspose, (("kernel", _SECOND_LAST),)),
-    (keras.layers.Conv3DTranspose, (("kernel", _SECOND_LAST),)),
+# The names under which layers hold their kernels, with the axes of their output and their input
+# channels. Most kernels are (window, inputs, outputs), transposed ones (window, outputs, inputs),
+# depthwise ones (window, channels, multiplier), which are not summed over any channels.
+_PLAIN = (("kernel", -1, -2),)
+_TRANSPOSED = (("kernel", -2, -1),)
+_DEPTHWISE = (("kernel", -2, None),)
+_SEPARABLE = (("depthwise_kernel", -2, None), ("pointwise_kernel", -1, -2))
+_KERNELS: tuple[tuple[Any, tuple[tuple[str, int, int | None], ...]], ...] = (
+    (keras.layers.Dense, _PLAIN),
+    (keras.layers.Conv1D, _PLAIN),
+    (keras.layers.Conv2D, _PLAIN),
+    (keras.layers.Conv3D, _PLAIN),
+    (keras.layers.DepthwiseConv1D, _DEPTHWISE),
+    (keras.layers.DepthwiseConv2D, _DEPTHWISE),
+    (keras.layers.SeparableConv1D, _SEPARABLE),
+    (keras.layers.SeparableConv2D, _SEPARABLE),
+    (keras.layers.Conv1DTranspose, _TRANSPOSED),
+    (keras.layers.Conv2DTranspose, _TRANSPOSED),
+    (keras.layers.Conv3DTranspose, _TRANSPOSED),
 )
 
 
@@ -34,12 +37,14 @@ class Kernel:
         attribute: The layer's public name for it, `"kernel"` for most.
         variable: The `keras.Variable`.
         axis: Which of its axes counts output channels, from 0.
+        input_axis: Which counts the input channels that are summed over; None for none.
     """
 
     layer: Any
     attribute: str
     variable: Any
     axis: int
+    input_axis: int | None
 
 
 def kernels_of(layer: Any) -> list[Kernel]:
@@ -52,9 +57,9 @@ def kernels_of(layer: Any) -> list[Kernel]:
         A `Kernel` for each; none for other layers, and for those whose kernel is not a plain
         variable (with LoRA, or already converted by `quantize`).
     """
-    names: tuple[tuple[str, int], ...] = ()
+    names: tuple[tuple[str, int, int | None], ...] = ()
     if isinstance(layer, keras.layers.EinsumDense):
-        names = (("kernel", einsum_axis(layer.equation)),)
+        names = (("kernel", *einsum_axes(layer.equation)),)
     else:
         for kind, found in _KERNELS:
             if isinstance(layer, kind):
@@ -63,10 +68,12 @@ def kernels_of(layer: Any) -> list[Kernel]:
     if not names or not layer.built or getattr(layer, "quantization_mode", None):
         return []
     kernels = []
-    for name, axis in names:
+    for name, axis, input_axis in names:
         variable = getattr(layer, name, None)
         if isinstance(variable, keras.Variable):
-            kernels.append(Kernel(layer, name, variable, axis % len(variable.shape)))
+            rank = len(variable.shape)
+            summed = None if input_axis is None else input_axis % rank
+            kernels.append(Kernel(layer, name, variable, axis % rank, summed))
     return kernels
 
 
@@ -100,18 +107,20 @@ def model_kernels(model: Any) -> dict[str, Kernel]:
     }
 
 
-def einsum_axis(equation: str) -> int:
-    """The kernel axis of an einsum equation that counts output channels.
+def einsum_axes(equation: str) -> tuple[int, int | None]:
+    """The kernel axes of an einsum equation that count output channels and summed inputs.
 
     Args:
         equation: As of `keras.layers.EinsumDense`, for example `"abc,cde->abde"`.
 
     Returns:
-        The last axis of the kernel that the output has and the input has not; failing that, the
-        last that the output has; failing that, the last.
+        The last axis of the kernel that the output has and the input has not (failing that, the
+        last that the output has; failing that, the last), and the last that the output has not, or
+        None.
     """
     operands, output = equation.replace("...", "").replace(" ", "").split("->")
     inputs, kernel = operands.split(",")
     own = [i for i, letter in enumerate(kernel) if letter in output and letter not in inputs]
     kept = [i for i, letter in enumerate(kernel) if letter in output]
-    return (own or kept or [len(kernel) - 1])[-1]
+    summed = [i for i, letter in enumerate(kernel) if letter not in output]
+    return (own or kept or [len(kernel) - 1])[-1], summed[-1] if summed else None

@@ -1,6 +1,7 @@
 """The TensorFlow implementation of `keras_secure.backend.contract`."""
 
 from keras_secure.backend.tensorflow.chacha20 import secure_normal
+from keras_secure.backend.tensorflow.conversion import litert_model, onnx_model
 from keras_secure.backend.tensorflow.convolutions import convolution_by_inputs
 from keras_secure.backend.tensorflow.data import batch_stream
 from keras_secure.backend.tensorflow.distribution import (
@@ -34,6 +35,10 @@ from keras_secure.backend.tensorflow.graph import (
 from keras_secure.backend.tensorflow.host import host_array
 from keras_secure.backend.tensorflow.lookups import first_places, row_counts
 from keras_secure.backend.tensorflow.noise import normal, uniform
+from keras_secure.backend.tensorflow.optimization_toolkit import (
+    toolkit_pruning,
+    toolkit_schedules,
+)
 from keras_secure.backend.tensorflow.random_access import example_reader
 from keras_secure.backend.tensorflow.windows import extract_shifts, extract_windows
 
@@ -57,8 +62,10 @@ __all__ = [
     "input_gradient",
     "is_even",
     "is_outer_tensor",
+    "litert_model",
     "load_served_model",
     "normal",
+    "onnx_model",
     "per_example_map",
     "processor_replicas",
     "pulled_back",
@@ -68,5 +75,7 @@ __all__ = [
     "secure_normal",
     "sequential_loop",
     "state_variable",
+    "toolkit_pruning",
+    "toolkit_schedules",
     "uniform",
 ]
