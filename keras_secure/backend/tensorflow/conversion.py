@@ -1,0 +1,85 @@
+"""Graphs in the formats of other runtimes."""
+
+import contextlib
+import logging
+import re
+import tempfile
+from collections.abc import Iterator
+
+import tensorflow as tf
+
+from keras_secure.errors import InputError
+
+
+def onnx_model(function, inputs, opset):
+    """See `contract.Backend.onnx_model`."""
+    try:
+        import tf2onnx
+    except ImportError as error:
+        raise InputError(
+            "Writing ONNX needs tf2onnx. Install it with `pip install keras-secure[onnx]`."
+        ) from error
+    specs = [tf.TensorSpec(shape, dtype, name=name) for name, shape, dtype in inputs]
+    graph = tf.function(function, input_signature=specs, autograph=False)
+    with _quiet("tf2onnx"):
+        model, _ = tf2onnx.convert.from_function(
+            graph,
+            input_signature=specs,
+            opset=opset,
+            custom_op_handlers={"SelectV2": (_select, [])},
+        )
+    return model.SerializeToString()
+
+
+def litert_model(function, inputs, examples=None):
+    """See `contract.Backend.litert_model`."""
+    specs = [tf.TensorSpec(shape, dtype, name=name) for name, shape, dtype in inputs]
+    module = tf.Module()
+    module.serve = tf.function(function, input_signature=specs, autograph=False)
+    signature = module.serve.get_concrete_function()
+    # Through a SavedModel, so that inputs and outputs keep their names in the file.
+    with tempfile.TemporaryDirectory() as folder:
+        tf.saved_model.save(module, folder, signatures={"serving_default": signature})
+        converter = tf.lite.TFLiteConverter.from_saved_model(
+            folder, signature_keys=["serving_default"]
+        )
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        if examples is not None:
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            converter.representative_dataset = lambda: ([tf.constant(row)] for row in examples)
+        try:
+            return converter.convert()
+        except Exception as error:  # the converter raises several kinds, some of them plain
+            raise _unsupported(error) from error
+
+
+def _unsupported(error: Exception) -> InputError:
+    names = re.findall(r"(?:TF Select|Custom|Flex) ops: ([\w, ]+)", str(error))
+    ops = sorted({name.strip() for found in names for name in found.split(",")})
+    if not ops:
+        return InputError(
+            "LiteRT cannot hold this model: its converter failed with: "
+            f"{str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__}"
+            ". Leave 'litert' out of `formats`, or replace what the message names."
+        )
+    return InputError(
+        f"LiteRT has no operation for {', '.join(ops)}, which the served graph uses. Replace the "
+        "guard or layer that needs it, or leave 'litert' out of `formats`."
+    )
+
+
+def _select(context, node, name, args):
+    # The converter would select by multiplying with 0 and 1, which lets NaN and infinity through.
+    node.type = "Where"
+
+
+@contextlib.contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    # What the converter only logs is found in the model it returns, and refused there.
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
