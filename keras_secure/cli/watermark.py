@@ -12,7 +12,8 @@ from keras_secure.errors import InputError, IntegrityError
 from keras_secure.integrity import load_private_key
 from keras_secure.integrity.key_files import is_encrypted
 
-PROVED, NOT_PROVED = 0, 1
+# What refutes a claim and what says nothing either way are told apart by scripts too.
+_EXIT_CODES = {"proved": 0, "refuted": 1, "inconclusive": 3, "failed": 3}
 _MOST_KEY_BYTES = 4096
 
 
@@ -36,7 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--signing-key", required=True, metavar="FILE", help="private key, as keygen makes it"
     )
     add_passphrase_arguments(committing)
-    verifying = actions.add_parser("verify", help="read the mark and weigh the evidence")
+    verifying = actions.add_parser(
+        "verify",
+        help="read the mark and weigh the evidence",
+        epilog="Exit code: 0 proved, 1 refuted, 3 nothing shown either way.",
+    )
     _add_common(verifying)
     verifying.add_argument("--commitment", metavar="FILE", help="the claimant's commitment")
     verifying.add_argument(
@@ -58,7 +63,8 @@ def main(args: argparse.Namespace) -> int:
         args: What `add_arguments` declares.
 
     Returns:
-        0 when it was done, or a claim is proved; 1 when a claim is not proved.
+        0 when it was done, or a claim is proved; 1 when a claim is refuted; 3 when the evidence
+        says nothing either way, because too little or nothing could be compared.
 
     Raises:
         SecurityError: A file or an option cannot be used.
@@ -101,7 +107,7 @@ def _embed(args: argparse.Namespace) -> int:
         "release the model.",
     ]
     _print(args, lines, {"output": args.output, "weights": [vars(one) for one in done]})
-    return PROVED
+    return 0
 
 
 def _commit(args: argparse.Namespace) -> int:
@@ -127,7 +133,7 @@ def _commit(args: argparse.Namespace) -> int:
     ]
     facts = {"created": commitment.created, "signers": list(commitment.signers)}
     _print(args, lines, {"output": args.output, "digest": commitment.digest, **facts})
-    return PROVED
+    return 0
 
 
 def _verify(args: argparse.Namespace) -> int:
@@ -157,7 +163,7 @@ def _verify(args: argparse.Namespace) -> int:
             tries=args.tries,
         )
     _print(args, [report.statement], report.to_dict())
-    return PROVED if report.verdict == "proved" else NOT_PROVED
+    return _EXIT_CODES[report.verdict]
 
 
 def _load(path: str) -> Any:

@@ -59,6 +59,47 @@ def test_embed_commit_and_verify(files, capsys):
     assert "another payload, 41434d4500000000" in capsys.readouterr().out
 
 
+def test_a_refuted_claim_and_a_failed_one_read_differently(files, capsys):
+    embed(files, "--new-key")
+    key = ["--key-file", files / "key"]
+    signing = ["--signing-key", files / "sign.pem", "--output", files / "commitment.json"]
+    assert run("commit", files / "marked.keras", *key, *signing) == 0
+    narrow = keras.Sequential([keras.Input((64,)), keras.layers.Dense(48, name="wide")])
+    narrow.save(files / "narrow.keras")
+    claim = [*key, "--commitment", files / "commitment.json", "--public-key", files / "sign.pub"]
+    capsys.readouterr()
+    assert run("verify", files / "plain.keras", *claim) == 1
+    assert capsys.readouterr().out.startswith("REFUTED")
+    assert run("verify", files / "narrow.keras", *claim) == 3
+    printed = capsys.readouterr().out
+    assert printed.startswith("NOT COMPARED")
+    assert "its shape was (64, 64) and is (64, 48)" in printed
+    other = keras.Sequential([keras.Input((5, 1)), keras.layers.Conv1D(3, 2)])
+    other.save(files / "other.keras")
+    by_reference = [*key, "--reference", files / "marked.keras", "--format", "json"]
+    assert run("verify", files / "other.keras", *by_reference) == 3
+    assert json.loads(capsys.readouterr().out)["verdict"] == "failed"
+
+
+def test_a_permuted_model_is_proved_by_the_reference(files, capsys):
+    model = keras.Sequential(
+        [keras.Input((64,)), keras.layers.Dense(64, "relu"), keras.layers.Dense(64)]
+    )
+    model.save(files / "plain.keras")
+    embed(files, "--new-key")
+    marked = keras.saving.load_model(files / "marked.keras")
+    order = np.random.default_rng(0).permutation(64)
+    first, bias, second, offset = marked.get_weights()
+    marked.set_weights([3 * first[:, order], 3 * bias[order], second[order] / 3, offset])
+    marked.save(files / "permuted.keras")
+    key = ["--key-file", files / "key"]
+    capsys.readouterr()
+    assert run("verify", files / "permuted.keras", *key) == 1
+    assert "give the owner's reference" in capsys.readouterr().out
+    assert run("verify", files / "permuted.keras", *key, "--reference", files / "marked.keras") == 0
+    assert "after re-alignment" in capsys.readouterr().out
+
+
 def test_what_cannot_be_used_is_refused(files):
     with pytest.raises(InputError, match="--new-key makes one"):
         embed(files)
