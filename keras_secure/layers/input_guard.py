@@ -9,7 +9,9 @@ from keras_secure.errors import InputError
 from keras_secure.layers.bounds import checked_bounds
 from keras_secure.registration import component
 
-ON_VIOLATION = ("clip", "reject")
+ON_VIOLATION = ("clip", "reject", "flag")
+# A power of two that keeps the sum of any finite values finite, so that only others spoil it.
+_SCALE = 2.0**-64
 
 
 @component("layers")
@@ -17,10 +19,10 @@ class InputGuard(keras.layers.Layer):
     """Lets only finite values inside `bounds` reach the layers behind it.
 
     An example (a row: one index of the first axis) with a NaN or an infinity is always rejected:
-    all its values are replaced by the lower bound. A finite value out of range is clipped, or has
-    its example rejected, as `on_violation` says. Examples never influence each other, so one bad
-    request leaves the rest of its batch as it was. `violations` tells which examples were rejected;
-    what to answer for those is the caller's decision.
+    all its values are replaced by the lower bound. A finite value out of range is clipped, silently
+    or with its example flagged, or has its example rejected, as `on_violation` says. Examples never
+    influence each other, so one bad request leaves the rest of its batch as it was. `violations`
+    tells which examples were rejected; what to answer for those is the caller's decision.
 
     The guard keeps the dtype of its inputs, integers (token ids, bytes) included, and has no
     weights. Gradients are finite: the identity for values that pass, zero for those replaced.
@@ -29,10 +31,11 @@ class InputGuard(keras.layers.Layer):
         bounds: Pair of finite numbers (low, high), the range of valid inputs, both ends included.
             They are taken in the dtype of the inputs; for integers, as the integers between them.
             Defaults to `(0.0, 1.0)`.
-        on_violation: `"clip"` (the default) or `"reject"`: what happens to finite values that are
-            out of range.
-        tolerance: How far a floating point value may lie out of range before `"reject"` rejects
-            its example; within it the value is clipped. Defaults to 1e-6.
+        on_violation: What happens to finite values that are out of range. `"clip"` (the default):
+            they are clipped. `"flag"`: they are clipped, and `screen` tells of which examples.
+            `"reject"`: their example is rejected.
+        tolerance: How far a floating point value may lie out of range before `"reject"` or
+            `"flag"` takes notice; within it the value is clipped. Defaults to 1e-6.
         **kwargs: Keyword arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -74,14 +77,7 @@ class InputGuard(keras.layers.Layer):
 
     def call(self, inputs):
         """Returns `inputs` made finite and in range; see the class."""
-        ops = keras.ops
-        low, high = self._limits(inputs.dtype)
-        # Replaced before it is clipped: a NaN that went through `clip` would spoil the gradient.
-        finite = ops.where(self._broken(inputs), ops.cast(low, inputs.dtype), inputs)
-        clipped = ops.clip(finite, ops.cast(low, inputs.dtype), ops.cast(high, inputs.dtype))
-        rejected = self._rejected(inputs)
-        rejected = ops.reshape(rejected, (-1,) + (1,) * (len(inputs.shape) - 1))
-        return ops.where(rejected, ops.cast(low, inputs.dtype), clipped)
+        return self._replaced(inputs, self._accepted(inputs))
 
     def violations(self, inputs):
         """Tells which examples of `inputs` the guard rejects.
@@ -92,7 +88,36 @@ class InputGuard(keras.layers.Layer):
         Returns:
             A boolean tensor of shape (batch,), True where the example is replaced.
         """
-        return self._rejected(keras.ops.convert_to_tensor(inputs))
+        ops = keras.ops
+        return ops.logical_not(self._accepted(ops.convert_to_tensor(inputs)))
+
+    def screen(self, inputs, can_branch=True):
+        """Does all that the guard does, for a graph that is served.
+
+        Args:
+            inputs: Tensor of shape (batch, ...).
+            can_branch: Whether the graph may hold a branch, so that replacing values costs only
+                batches with something to replace.
+
+        Returns:
+            What the layer returns; a boolean tensor of shape (batch,), True for examples that are
+            not rejected; and one that is True for examples that are flagged, or None unless
+            `on_violation="flag"`.
+        """
+        ops = keras.ops
+        accepted = self._accepted(inputs)
+        flagged = None
+        if self.on_violation == "flag":
+            flagged = ops.logical_not(self._inside(inputs))
+        if not keras.backend.is_float_dtype(inputs.dtype) and self.on_violation != "reject":
+            return self._clipped(inputs), accepted, flagged
+        if not can_branch:
+            return self._replaced(inputs, accepted), accepted, flagged
+        clipped = self._clipped(inputs)
+        passed = ops.cond(
+            ops.all(accepted), lambda: clipped, lambda: self._replaced(inputs, accepted)
+        )
+        return passed, accepted, flagged
 
     def compute_output_shape(self, input_shape):
         """The shape of the inputs."""
@@ -111,25 +136,46 @@ class InputGuard(keras.layers.Layer):
             "tolerance": self.tolerance,
         }
 
-    def _rejected(self, inputs):
-        ops = keras.ops
-        violating = self._broken(inputs)
-        if self.on_violation == "reject":
-            low, high = self._limits(inputs.dtype)
-            if keras.backend.is_float_dtype(inputs.dtype):
-                wide = ops.cast(inputs, self._wide(inputs.dtype))
-                low, high = low - self.tolerance, high + self.tolerance
-            else:
-                wide = inputs
-                low, high = ops.cast(low, inputs.dtype), ops.cast(high, inputs.dtype)
-            violating = violating | (wide < low) | (wide > high)
-        return ops.any(violating, axis=tuple(range(1, len(inputs.shape))))
+    def _accepted(self, inputs):
+        """Which examples are not rejected, shape (batch,).
 
-    def _broken(self, inputs):
-        """Which values are not numbers; integers always are."""
+        Reductions of numbers are several times as fast as comparing every value and reducing that.
+        """
+        ops = keras.ops
+        accepted = None
         if keras.backend.is_float_dtype(inputs.dtype):
-            return keras.ops.logical_not(keras.ops.isfinite(inputs))
-        return keras.ops.zeros_like(inputs, dtype="bool")
+            wide = ops.cast(inputs, self._wide(inputs.dtype))
+            accepted = ops.isfinite(ops.sum(wide * _SCALE, axis=_all_but_batch(inputs)))
+        if self.on_violation == "reject":
+            inside = self._inside(inputs)
+            return inside if accepted is None else accepted & inside
+        return ops.ones(ops.shape(inputs)[:1], "bool") if accepted is None else accepted
+
+    def _inside(self, inputs):
+        """Which examples have all their values in range, where they have no NaN; shape (batch,)."""
+        ops = keras.ops
+        low, high = self._limits(inputs.dtype)
+        axes = _all_but_batch(inputs)
+        if keras.backend.is_float_dtype(inputs.dtype):
+            inputs = ops.cast(inputs, self._wide(inputs.dtype))
+            low, high = low - self.tolerance, high + self.tolerance
+        if not axes:
+            return (inputs >= low) & (inputs <= high)
+        # `initial` lets a batch of no examples through.
+        above = ops.max(inputs, axis=axes, initial=low) <= high
+        return above & (ops.min(inputs, axis=axes, initial=high) >= low)
+
+    def _clipped(self, inputs):
+        low, high = (keras.ops.cast(limit, inputs.dtype) for limit in self._limits(inputs.dtype))
+        return keras.ops.clip(inputs, low, high)
+
+    def _replaced(self, inputs, accepted):
+        """The values inside the bounds, and the lower bound all over examples not accepted."""
+        ops = keras.ops
+        low = ops.cast(self._limits(inputs.dtype)[0], inputs.dtype)
+        accepted = ops.reshape(accepted, (-1,) + (1,) * (len(inputs.shape) - 1))
+        # Replaced before it is clipped: a NaN that went through `clip` would spoil the gradient.
+        return self._clipped(ops.where(accepted, inputs, low))
 
     def _wide(self, dtype):
         """The dtype to compare in: half precision cannot hold a bound plus the tolerance."""
@@ -156,3 +202,7 @@ class InputGuard(keras.layers.Layer):
                 "which has no value in that range. Give bounds that fit the model's inputs."
             )
         return low, high
+
+
+def _all_but_batch(inputs):
+    return tuple(range(1, len(inputs.shape)))

@@ -15,7 +15,7 @@ X[1, 0, 0] = np.nan
 X[2] = 0.5
 
 
-@pytest.mark.parametrize("on_violation", ["clip", "reject"])
+@pytest.mark.parametrize("on_violation", ["clip", "reject", "flag"])
 def test_harness(on_violation, tmp_path):
     arguments = {"bounds": [0.0, 1.0], "on_violation": on_violation, "tolerance": 1e-6}
     run_layer_harness(InputGuard, arguments, X, tmp_path, float16_dtype="float32")
@@ -52,24 +52,34 @@ def reference(x, low, high, on_violation, tolerance=1e-6):
         ),
     ),
     bounds=st.sampled_from([(0.0, 1.0), (-1.0, 1.0), (-3.0, -1.0)]),
-    on_violation=st.sampled_from(["clip", "reject"]),
+    on_violation=st.sampled_from(["clip", "reject", "flag"]),
 )
 def test_equals_the_contract_row_by_row(x, bounds, on_violation):
     guard = InputGuard(bounds, on_violation)
     expected, rejected = reference(x, *bounds, on_violation)
     assert np.array_equal(np.asarray(guard(x)), expected)
     assert np.array_equal(np.asarray(guard.violations(x)), rejected)
+    for can_branch in (True, False):
+        passed, accepted, flagged = guard.screen(keras.ops.convert_to_tensor(x), can_branch)
+        assert np.array_equal(np.asarray(passed), expected)
+        assert np.array_equal(np.asarray(accepted), ~rejected)
+        if on_violation == "flag":
+            _, out_of_range = reference(x, *bounds, "reject")
+            broken = ~np.isfinite(x).all(axis=1)
+            assert np.array_equal(np.asarray(flagged)[~broken], out_of_range[~broken])
+        else:
+            assert flagged is None
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "int32", "int64"])
-@pytest.mark.parametrize("on_violation", ["clip", "reject"])
+@pytest.mark.parametrize("on_violation", ["clip", "reject", "flag"])
 def test_integers_keep_their_dtype(dtype, on_violation):
     info = np.iinfo(dtype)
     x = np.array([[3, 9], [info.min, 4], [5, info.max]], dtype)
     guard = InputGuard((2.5, 9), on_violation)
     out = np.asarray(guard(x))
     assert out.dtype == x.dtype
-    if on_violation == "clip":
+    if on_violation != "reject":
         assert out.tolist() == [[3, 9], [3, 4], [5, 9]]
         assert not np.asarray(guard.violations(x)).any()
     else:
@@ -109,12 +119,12 @@ def test_tolerance_separates_rounding_from_violation():
     assert np.asarray(InputGuard(on_violation="reject")(x)).tolist() == [[1.0], [0.0]]
 
 
-@pytest.mark.parametrize("on_violation", ["clip", "reject"])
+@pytest.mark.parametrize("on_violation", ["clip", "reject", "flag"])
 def test_gradient_is_finite_and_local(on_violation):
     x = np.array([[0.5, np.nan], [0.2, np.inf], [0.0, 1.0], [0.3, 2.0]], "float32")
     guard = InputGuard(on_violation=on_violation)
     _, gradient = backend.input_gradient(lambda t: keras.ops.sum(guard(t) ** 2 + guard(t)), x)
-    last = [1.6, 0.0] if on_violation == "clip" else [0.0, 0.0]
+    last = [1.6, 0.0] if on_violation != "reject" else [0.0, 0.0]
     np.testing.assert_allclose(np.asarray(gradient), [[0, 0], [0, 0], [1, 3], last], rtol=1e-6)
 
 
@@ -137,7 +147,7 @@ def test_violations_in_a_compiled_graph():
         ({"bounds": 3}, "pair"),
         ({"bounds": (0, float("inf"))}, "finite"),
         ({"bounds": (float("nan"), 1)}, "finite"),
-        ({"on_violation": "raise"}, "'clip', 'reject'"),
+        ({"on_violation": "raise"}, "'clip', 'reject', 'flag'"),
         ({"tolerance": -1.0}, "at least 0"),
     ],
 )
@@ -149,3 +159,9 @@ def test_wrong_arguments_are_refused(wrong, message):
 def test_bounds_without_a_value_of_the_dtype_are_refused():
     with pytest.raises(InputError, match="no value in that range"):
         InputGuard((0.2, 0.8))(np.zeros((1, 2), "int32"))
+
+
+def test_values_near_the_largest_number_are_finite():
+    x = np.full((3, 1000), np.finfo("float32").max, "float32")
+    x[1, 5] = np.inf
+    assert np.asarray(InputGuard().violations(x)).tolist() == [False, True, False]

@@ -20,6 +20,8 @@ P = np.random.default_rng(0).dirichlet(np.full(7, 0.4), 40).astype("float32")
         {"top_k": 3},
         {"round_to": 1, "top_k": 2, "from_logits": True},
         {"labels_only": True},
+        {"temperature": 2.5, "min_confidence": 0.5},
+        {"temperature": 0.5, "from_logits": True, "round_to": 2},
     ],
 )
 def test_harness(options, tmp_path):
@@ -140,6 +142,10 @@ def test_half_precision_inputs_are_returned_in_float32():
         ({"top_k": 0}, "at least 1"),
         ({"top_k": 2.5}, "at least 1"),
         ({"labels_only": True, "round_to": 2}, "Leave both out"),
+        ({"temperature": 0}, "finite number above 0"),
+        ({"temperature": float("inf")}, "finite number above 0"),
+        ({"min_confidence": 0.0}, "above 0 and at most 1"),
+        ({"min_confidence": 1.1}, "above 0 and at most 1"),
     ],
 )
 def test_wrong_arguments_are_refused(wrong, message):
@@ -150,3 +156,44 @@ def test_wrong_arguments_are_refused(wrong, message):
 def test_an_unknown_number_of_classes_is_refused():
     with pytest.raises(InputError, match="known number of classes"):
         OutputGuard()(keras.Input((None,)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    weights=st.lists(st.floats(0, 1, width=32), min_size=1, max_size=8),
+    temperature=st.sampled_from([0.02, 0.5, 2.0, 50.0, 1e6]),
+    from_logits=st.booleans(),
+)
+def test_a_temperature_evens_out_and_keeps_the_decision(weights, temperature, from_logits):
+    p = np.array(weights, "float64") + 1e-4
+    p = p[None] / (p.sum() if len(p) > 1 else 1.001)
+    logits = np.log(p) if p.shape[1] > 1 else np.log(p) - np.log1p(-p)
+    inputs = (logits if from_logits else p).astype("float32")
+    out = np.asarray(OutputGuard(temperature=temperature, from_logits=from_logits)(inputs))
+    if p.shape[1] == 1:
+        expected = 1 / (1 + np.exp(-logits / temperature))
+        assert (out > 0.5) == (inputs > (0.0 if from_logits else 0.5))
+    else:
+        powers = np.exp((logits - logits.max()) / temperature)
+        expected = powers / powers.sum()
+        assert out.argmax() == inputs.argmax()
+    np.testing.assert_allclose(out, expected, rtol=2e-4 / min(1, temperature), atol=1e-6)
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+def test_abstains_below_the_confidence_alone(classes):
+    p = np.array([[0.5, 0.3, 0.2], [0.7, 0.2, 0.1], [0.1, 0.1, 0.8]], "float32")[:, :classes]
+    out = np.asarray(OutputGuard(min_confidence=0.6)(p))
+    assert np.array_equal(out[1:], p[1:])
+    assert not out[0].any()
+    rows = np.vstack([p, np.full((1, classes), np.nan, "float32")])
+    guard = OutputGuard(min_confidence=0.6, labels_only=True)
+    _, valid, confident = guard.release(keras.ops.convert_to_tensor(rows))
+    assert np.asarray(valid)[:, 0].tolist() == [True, True, True, False]
+    assert np.asarray(confident)[:3, 0].tolist() == [False, True, True]
+
+
+def test_confidence_counts_after_the_temperature():
+    p = np.array([[0.6, 0.4]], "float32")
+    assert np.asarray(OutputGuard(min_confidence=0.6, temperature=0.5)(p)).any()
+    assert not np.asarray(OutputGuard(min_confidence=0.6, temperature=2.0)(p)).any()
