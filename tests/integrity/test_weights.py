@@ -1,5 +1,7 @@
 """Arrays in memory: every flipped bit is found, at once or within a round."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -14,6 +16,18 @@ DTYPES = ["float32", "float16", "float64", "int8", "bool", ml_dtypes.bfloat16]
 
 def watched(arrays):
     return WeightDigests({name: lambda name=name: arrays[name] for name in arrays})
+
+
+def record_reads(monkeypatch):
+    """A list of the chunks that are hashed from here on."""
+    read, digest = [], WeightDigests._digest
+
+    def recorded(self, data, chunk):
+        read.append(chunk)
+        return digest(self, data, chunk)
+
+    monkeypatch.setattr(WeightDigests, "_digest", recorded)
+    return read
 
 
 def flip(array, bit):
@@ -43,20 +57,14 @@ def test_a_round_of_parts_sees_every_byte():
     for name in arrays:
         digests = watched(arrays)
         flip(arrays[name], 5)
-        assert any(name in digests.check_part(0.01) for _ in range(102))
+        assert any(name in digests.check_part(0.01) for _ in range(110))
         flip(arrays[name], 5)
 
 
 def test_a_part_is_a_share_and_no_more(monkeypatch):
     arrays = {"large": np.zeros(50_000_000, "uint8"), "small": np.zeros(3)}
     digests = watched(arrays)
-    read = []
-    from keras_secure.integrity import weights
-
-    digest = weights._digest
-    monkeypatch.setattr(
-        weights, "_digest", lambda data, chunk: read.append(chunk) or digest(data, chunk)
-    )
+    read = record_reads(monkeypatch)
     for _ in range(50):
         assert digests.check_part(0.01) == ()
     seen = sum(chunk.end - chunk.start for chunk in read)
@@ -68,14 +76,8 @@ def test_a_part_is_a_share_and_no_more(monkeypatch):
 
 
 def test_no_two_rounds_have_the_same_order(monkeypatch):
-    from keras_secure.integrity import weights
-
-    read = []
-    digest = weights._digest
-    digests = watched({"a": np.zeros(4_000_000, "uint8")})
-    monkeypatch.setattr(
-        weights, "_digest", lambda data, chunk: read.append(chunk) or digest(data, chunk)
-    )
+    digests = watched({"a": np.zeros(16_000_000, "uint8")})
+    read = record_reads(monkeypatch)
     orders = []
     for _ in range(2):
         for _ in range(100):
@@ -87,6 +89,37 @@ def test_no_two_rounds_have_the_same_order(monkeypatch):
         del read[: len(digests._digests)]
     assert orders[0] != orders[1]
     assert sorted(orders[0])[:50] == sorted(orders[1])[:50]
+
+
+def test_small_shares_are_looked_at_together(monkeypatch):
+    arrays = {f"{i}": np.zeros(1000) for i in range(50)}
+    digests = watched(arrays)
+    read, calls = record_reads(monkeypatch), []
+    for _ in range(100):
+        before = len(read)
+        assert digests.check_part(0.01) == ()
+        calls.append(len(read) - before)
+    assert 48 <= len(set(read)) == sum(calls)
+    assert 12 <= sum(count > 0 for count in calls) <= 13
+    flip(arrays["7"], 9)
+    assert digests.check_part(0) == ()
+    assert digests.check_part(1.0) == ("7",)
+
+
+def test_objects_do_not_share_a_key():
+    first, second = (watched({"a": np.zeros(5)}) for _ in range(2))
+    assert first._digests.keys() == second._digests.keys()
+    assert first._digests != second._digests
+
+
+def test_threads_share_a_round():
+    arrays = {f"{i}": np.zeros(50_000) for i in range(40)}
+    digests = watched(arrays)
+    flip(arrays["3"], 77)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: digests.check_part(0.01), range(110)))
+    assert ("3",) in found
+    assert set(found) == {(), ("3",)}
 
 
 def test_another_shape_or_dtype_is_a_change():
