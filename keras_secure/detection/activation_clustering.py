@@ -6,7 +6,7 @@ from statistics import NormalDist
 import numpy as np
 
 from keras_secure.arguments import is_integer, is_number
-from keras_secure.detection.anomaly_index import anomaly_index, anomaly_p_values
+from keras_secure.detection.outlier_p_values import outlier_p_values
 from keras_secure.detection.poison_detector import (
     PoisonDetector,
     checked_features,
@@ -112,8 +112,8 @@ class ActivationClustering(PoisonDetector):
                 "holds for every clean example exchangeable with the trusted ones of its class"
             )
             return self._report(labels, scores, thresholds, separations, None, promise)
-        found = anomaly_index([separations[label] for label in names])
-        p_values = dict(zip(names, anomaly_p_values(found), strict=True))
+        found = [separations[label] for label in names]
+        p_values = dict(zip(names, outlier_p_values(found), strict=True))
         for label, p_value in p_values.items():
             if p_value > self.class_false_positive_rate or sizes[label] > self.max_relative_size:
                 thresholds[label] = math.inf

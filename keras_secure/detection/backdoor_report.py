@@ -19,8 +19,10 @@ class BackdoorReport:
         success_rates: Share of inputs that each trigger turns to its class, shape (num_classes,).
         l1_norms: Sum of each mask over the positions (channels share one mask), shape
             (num_classes,); the number of positions where no trigger was found.
-        anomaly_indexes: How far below the other classes each log norm lies, shape (num_classes,).
-        p_values: Probability that the most anomalous class of a clean model is as anomalous.
+        anomaly_indexes: How many robust deviations below the median each log norm lies, shape
+            (num_classes,): the published figure.
+        p_values: Probability that any class of a clean model lies as far below the others, shape
+            (num_classes,): what flags a class.
         false_positive_rate: Probability with which any class of a clean model may be flagged.
 
     Example:

@@ -6,7 +6,7 @@ from statistics import NormalDist
 import numpy as np
 
 from keras_secure.arguments import is_number
-from keras_secure.detection.anomaly_index import anomaly_index, anomaly_p_values
+from keras_secure.detection.outlier_p_values import outlier_p_values
 from keras_secure.detection.poison_detector import (
     PoisonDetector,
     checked_features,
@@ -171,7 +171,7 @@ class SpectralSignatures(PoisonDetector):
         if trusted is not None:
             return self._report(labels, scores, thresholds, separations, None, _TRUSTED)
         found = np.log([separations[label] for label in names])
-        p_values = dict(zip(names, anomaly_p_values(anomaly_index(found)), strict=True))
+        p_values = dict(zip(names, outlier_p_values(found), strict=True))
         for label, p_value in p_values.items():
             standing_out = p_value <= self.class_false_positive_rate
             if not standing_out or separations[label] < self.min_separation:
