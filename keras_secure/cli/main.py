@@ -12,6 +12,8 @@ from keras_secure.errors import SecurityError
 
 # Only the module of the chosen one is imported: files are verified and scanned without Keras.
 _SUBCOMMANDS = {
+    "api-key": ("api_key", "make, revoke or list the API keys of a server"),
+    "audit-log": ("audit_log", "check the audit log of a server, or read what it keeps"),
     "decrypt": ("decrypt", "open an encrypted file or folder"),
     "demo": ("demo.command", "harden a model on real data and report what was gained"),
     "encrypt": ("encrypt", "encrypt a file or folder for those who may read it"),
@@ -19,6 +21,7 @@ _SUBCOMMANDS = {
     "privacy": ("privacy", "check that the promises of private training hold, and are tested"),
     "repair": ("repair", "rebuild damaged parts of a signed file or folder"),
     "scan": ("scan", "look for what is dangerous in a model file, without loading it"),
+    "serve": ("serve", "serve verified bundles in TensorFlow Serving's REST dialect"),
     "sign": ("sign", "sign a file or folder"),
     "verify": ("verify", "check a signed file or folder and name whatever changed"),
     "version": ("version", "print the versions of this library and of what it runs on"),

@@ -1,0 +1,126 @@
+"""One verified version of a model, ready to be asked."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_secure.errors import InputError
+from keras_secure.integrity import current
+from keras_secure.integrity.private_copy import private_copy
+from keras_secure.integrity.signature_file import SIGNATURE_NAME
+from keras_secure.integrity.trust import as_trust
+from keras_secure.integrity.verify import verify
+from keras_secure.integrity.versions import POINTER
+from keras_secure.serving.tensors import TensorSpec
+
+
+@dataclass(frozen=True)
+class Release:
+    """A model in memory, and what is known of the bundle it came from.
+
+    Args:
+        card: Its model card.
+        function: From an array to named arrays.
+        serial: Serial number of its signature; 0 where it has none.
+        digest: SHA-256 of its signature file, which names the bundle to the byte.
+        signer: Fingerprint of the key that signed it.
+    """
+
+    card: dict[str, Any]
+    function: Callable[[Any], dict[str, np.ndarray]] = field(repr=False)
+    serial: int
+    digest: str
+    signer: str
+
+    @property
+    def input(self) -> TensorSpec:
+        """What it takes."""
+        (spec,) = _specs(self.card["inputs"]).values()
+        return spec
+
+    @property
+    def outputs(self) -> dict[str, TensorSpec]:
+        """What it gives, by name."""
+        return _specs(self.card["outputs"])
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """A text for each class, empty where the card has none; nothing for no classifier."""
+        count = self.card.get("num_classes") or 0
+        metadata = self.card.get("metadata") or {}
+        named = metadata.get("labels", metadata.get("classes"))
+        if isinstance(named, list) and len(named) == count:
+            return tuple(map(str, named))
+        return ("",) * count
+
+    @property
+    def sensitive(self) -> tuple[str, ...]:
+        """The fields that the card declares to be sensitive."""
+        declared = (self.card.get("metadata") or {}).get("sensitive_fields", [])
+        return tuple(map(str, declared)) if isinstance(declared, list) else ()
+
+
+def load_release(
+    path: str | os.PathLike,
+    trust: Any,
+    *,
+    min_serial: int | None = None,
+    check_weights: float = 0.0,
+) -> Release:
+    """Loads a bundle that a trusted key signed, and no other.
+
+    It is copied to a folder that nobody else can write to, and verified and loaded there.
+
+    Args:
+        path: The bundle, or a store of them as `keras_secure.integrity.publish` makes it.
+        trust: Whom to believe, as for `keras_secure.integrity.verify`.
+        min_serial: The lowest serial number that is accepted.
+        check_weights: As for `keras_secure.export.Bundle.load`.
+
+    Returns:
+        The `Release`; it was called once, so that no client waits for the first call.
+
+    Raises:
+        IntegrityError: The bundle is not, to the byte, what a trusted key signed.
+        InputError: It is no bundle, or an argument cannot be used.
+    """
+    from keras_secure.export import open_bundle
+
+    trusted = as_trust(trust)
+    root = Path(os.path.abspath(path))
+    if (root / POINTER).is_file() and not (root / SIGNATURE_NAME).exists():
+        root = current(root)
+    if not root.is_dir():
+        raise InputError(f"There is no bundle at {root}; give the folder of an exported model.")
+    with private_copy(root, root / SIGNATURE_NAME) as (copy, _):
+        report = verify(copy, trusted, min_serial=min_serial)
+        report.raise_if_failed()
+        signature = (copy / SIGNATURE_NAME).read_bytes()
+        bundle = open_bundle(copy, trusted)
+        function = bundle.load(check_weights)
+    release = Release(
+        bundle.card,
+        function,
+        report.serial,
+        hashlib.sha256(signature).hexdigest(),
+        report.key_fingerprint,
+    )
+    if release.input.shape is None or release.input.shape[:1] != (None,):
+        raise InputError(f"The model of {root} takes no batches of any size, so it is not served.")
+    shape = tuple(1 if size is None else size for size in release.input.shape)
+    function(
+        np.zeros(shape, "float32" if release.input.dtype == "bfloat16" else release.input.dtype)
+    )
+    return release
+
+
+def _specs(entries: dict[str, Any]) -> dict[str, TensorSpec]:
+    return {
+        name: TensorSpec(name, entry["dtype"], tuple(entry["shape"]))
+        for name, entry in entries.items()
+    }
