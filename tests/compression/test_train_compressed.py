@@ -21,7 +21,7 @@ LAYERS = {
     "EinsumDense": (
         (3, 5),
         lambda: keras.layers.EinsumDense(
-            "abc,cde->abde", (None, 2, 4), bias_axes="de", name="part"
+            "abc,cde->abde", (3, 2, 4), bias_axes="d", name="part"
         ),
     ),
     "Conv1D": ((9, 3), lambda: keras.layers.Conv1D(4, 3, padding="causal", name="part")),
