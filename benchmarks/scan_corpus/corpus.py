@@ -10,11 +10,14 @@ from pathlib import Path
 
 from scan_corpus import (  # noqa: F401  each registers its kinds
     archive_kinds,
+    budget_kinds,
     config_kinds,
+    file_name_kinds,
     folder_kinds,
     hdf5_kinds,
     numpy_kinds,
     saved_model_kinds,
+    zip_reader_kinds,
 )
 from scan_corpus.kinds import KINDS
 from scan_corpus.variants import Variant, drawn

@@ -57,3 +57,54 @@ def _bundle(folder, variant):
         folder / "bundle",
         {"model_card.json": b"{}", "manifest.json": b"{}", name: zipped(entries, variant)},
     )
+
+
+@kind("folder-padded-config", "folder", "code", UNSAFE_ONLY, "CVE-2024-3660")
+def _padded(folder, variant):
+    """More space than a scanner may want to read stands before the harm."""
+    text = harmful_config(variant)
+    size = variant.pick((65, 80), "size") * 2**20
+    files = clean_files(variant) | {"config.json": b"{" + b" " * size + text[1:]}
+    return write(folder / "model", files)
+
+
+@kind("folder-among-variables", "folder", "code", UNSAFE_ONLY, "CVE-2024-3660", ("container",))
+def _among_variables(folder, variant):
+    """A model under a name that a scanner may take for a SavedModel's values."""
+    entries = [
+        ("metadata.json", metadata()),
+        ("config.json", harmful_config(variant)),
+        ("model.weights.h5", weights()),
+    ]
+    name = variant.pick(("variables.keras", "variables.data.keras", "variables.index.keras"), "it")
+    files = clean_files(variant) | {f"variables/{name}": zipped(entries, variant)}
+    return write(folder / "model", files)
+
+
+@kind("folder-inner-config", "folder", "code", "where a program builds what the document holds")
+def _inner(folder, variant):
+    """The config stands somewhere in a document that is not a config itself."""
+    import json
+
+    held = json.loads(json.dumps({"models": [{"name": "best", "architecture": None}]}))
+    held["models"][0]["architecture"] = json.loads(harmful_config(variant))
+    return write(
+        folder / "model", {"models.json": json.dumps(held).encode(), "w.weights.h5": weights()}
+    )
+
+
+@kind("folder-odd-pickle", "folder", "code", "where a loader unpickles")
+def _odd_pickle(folder, variant):
+    """A pickle that begins as few pickles do."""
+    call = b"cos\nsystem\n(S'true'\ntR."
+    start = variant.pick(
+        (
+            b"\x80\x02I1\n0",
+            b"K\x000",
+            b"X\x01\x00\x00\x00a0",
+            b"\x80\x04\x80\x04",
+            b"G" + bytes(8) + b"0",
+        ),
+        "start",
+    )
+    return write(folder / "model", clean_files(variant) | {"assets/words.txt": start + call})

@@ -39,6 +39,7 @@ class Collector:
         self.files = 0
         self.bytes = 0
         self.unfolded = 0
+        self.parameters: dict[str, tuple[int, int]] = {}
         self._emit = emit
         self._deadline = deadline
         self._counts: Counter[tuple[str, str]] = Counter()
@@ -82,6 +83,18 @@ class Collector:
                 RULES[rule].remedy,
             )
         )
+
+    def count_parameters(self, place: Place, declared: int = 0, stored: int = 0) -> None:
+        """Adds to what the files of one folder declare and store together.
+
+        Args:
+            place: A file of the folder.
+            declared: Parameters that a configuration asks for.
+            stored: Values that weights hold.
+        """
+        folder = place.file.rpartition("/")[0]
+        before = self.parameters.get(folder, (0, 0))
+        self.parameters[folder] = (before[0] + declared, before[1] + stored)
 
     def tick(self) -> None:
         """Ends the scan where its time is over; called in every loop over what a file holds."""

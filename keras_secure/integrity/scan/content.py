@@ -116,10 +116,10 @@ def _is_zip(data: Region, head: bytes) -> bool:
 def _is_pickle(data: Region, head: bytes) -> bool:
     import pickletools
 
-    if head[:1] == b"\x80" and len(head) > 2 and head[1] <= 5:
-        follow = head[2]
-        return follow in _PICKLE_STARTS
-    if head[:1] not in b"(c]})lNIFVSi" or b"." not in head:
+    marked = head[:1] == b"\x80" and len(head) > 2 and head[1] <= 5
+    if marked and head[2] in _PICKLE_STARTS:
+        return True
+    if not marked and (head[:1] not in _OPCODES or (b"." not in head and len(head) < HEAD)):
         return False
     # Older protocols have no magic: the bytes must be a whole program that builds something.
     text = data.at(0, 2**20)
@@ -135,10 +135,17 @@ def _is_pickle(data: Region, head: bytes) -> bool:
     except Exception:
         # Cut off or followed by other bytes, a program that calls something is one all the same.
         return bool(seen & _FINDING) and bool(seen & _CALLING)
-    return count > 3 or bool(seen & (_FINDING | _CALLING))
+    if marked or seen & _FINDING or seen & _CALLING:
+        return True
+    return count > 3 and head[:1] in _OLD_STARTS
 
 
 _PICKLE_STARTS = frozenset(b"\x95]}(cjXUKMJNGCBh\x8a\x8c\x8d\x8e\x8f\x88\x89)KqrV\x96")
+_OLD_STARTS = frozenset(b"(c]})lNIFVSi"[i : i + 1] for i in range(12))
+# Of all operations that can come first, whatever the protocol: a name or a value is pushed.
+_OPCODES = _OLD_STARTS | {
+    bytes([code]) for code in b"BCGJKLMPTUX\x88\x89\x8a\x8b\x8c\x8d\x8e\x8f\x96"
+}
 _NAMES = re.compile(r"[\w.]+ [\w.]+")
 _FINDING = frozenset({"GLOBAL", "INST", "STACK_GLOBAL"})
 _CALLING = frozenset({"REDUCE", "OBJ", "INST", "BUILD", "NEWOBJ", "NEWOBJ_EX"})

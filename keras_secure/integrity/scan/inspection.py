@@ -1,6 +1,7 @@
 """Looks at a path of any kind: tells by its contents what it is, and has it inspected."""
 
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from keras_secure.integrity.scan.place import Place, quoted
 from keras_secure.integrity.scan.region import Region
 from keras_secure.integrity.scan.saved_model import inspect_keras_metadata, inspect_saved_model
 
+GRAPH = "saved_model.pb"
 _EXPECTED = {
     ".keras": ("keras",),
     ".npz": ("npz",),
@@ -25,6 +27,7 @@ _EXPECTED = {
     ".hdf5": ("hdf5", "weights"),
 }
 _DEEPEST_FOLDER = 40
+_VARIABLES = re.compile(r"(|.*/)variables/variables\.(?:index|data-\d{5}-of-\d{5})")
 
 
 def inspect_path(path: Path, collector: Collector, enter: Callable[[str], None]) -> str:
@@ -44,14 +47,21 @@ def inspect_path(path: Path, collector: Collector, enter: Callable[[str], None])
     files = list(_walk(path, collector))
     names = {name for name, _ in files}
     kinds: dict[str, str] = {}
+    roots = {name[: -len(GRAPH)] for name in names if name.rpartition("/")[2] == GRAPH}
     for name, entry in files:
         collector.tick()
-        if entry is not None:
-            kinds[name] = inspect_file(Path(entry.path), name, collector, enter, strict=False)
-    graphs = [name for name in names if name.rpartition("/")[2] == "saved_model.pb"]
-    for name in graphs:
-        _check_variables(path, name[: -len("saved_model.pb")], names, collector, enter)
-    if "saved_model.pb" in names:
+        if entry is None:
+            continue
+        if _is_variables(name, roots):
+            collector.files += 1
+            collector.bytes += entry.stat(follow_symlinks=False).st_size
+            continue
+        kinds[name] = inspect_file(Path(entry.path), name, collector, enter, strict=False)
+    for folder, (declared, stored) in collector.parameters.items():
+        check_budget(declared, stored, Place(folder or "."), collector)
+    for prefix in sorted(roots):
+        _check_variables(path, prefix, names, collector, enter)
+    if GRAPH in names:
         return "saved_model"
     if not set(kinds.values()) & {"keras", "hdf5", "weights", "npz", "npy", "saved_model"}:
         collector.add(
@@ -109,22 +119,22 @@ def inspect_file(
 
 def _inspect_data(data: Region, name: str, place: Place, collector: Collector, strict: bool) -> str:
     base = name.rpartition("/")[2].lower()
-    if base in ("saved_model.pb", "keras_metadata.pb", "fingerprint.pb"):
+    if base in (GRAPH, "keras_metadata.pb", "fingerprint.pb"):
         return _inspect_message(data, base, place, collector)
     if base in ("saved_model.pbtxt", "saved_model.cpb"):
         collector.add("scan.savedmodel.text", "The graph is not in its binary form.", place)
         return "saved_model"
     kinds = content_kinds(data)
-    if "/variables/" in f"/{name}" and base.startswith("variables."):
-        return "variables"
     if len(kinds) > 1:
         collector.add("scan.file.polyglot", f"The file is {' and '.join(kinds)} at once.", place)
     kind = ""
     if "zip" in kinds:
-        kind = inspect_zip(data, place, collector)
+        kind, stored = inspect_zip(data, place, collector)
+        collector.count_parameters(place, stored=stored)
     if "hdf5" in kinds:
         found = inspect_hdf5(data, place, collector)
         check_budget(found.declared, found.stored, place, collector)
+        collector.count_parameters(place, stored=found.stored)
         kind = kind or ("hdf5" if found.has_config else "weights")
     if kinds == ["npy"]:
         inspect_npy(data, place, collector)
@@ -142,12 +152,18 @@ def _inspect_data(data: Region, name: str, place: Place, collector: Collector, s
 
 
 def _inspect_message(data: Region, base: str, place: Place, collector: Collector) -> str:
-    if base == "saved_model.pb":
+    if base == GRAPH:
         inspect_saved_model(data, place, collector)
         return "saved_model"
     if base == "keras_metadata.pb":
         inspect_keras_metadata(data, place, collector)
     return "message"
+
+
+def _is_variables(name: str, roots: set[str]) -> bool:
+    """Whether it is the index or the values of a SavedModel's variables, and nothing else's."""
+    found = _VARIABLES.fullmatch(name)
+    return found is not None and found[1] in roots
 
 
 def _check_variables(

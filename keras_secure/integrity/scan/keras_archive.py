@@ -11,13 +11,14 @@ from keras_secure.integrity.scan.numpy_file import inspect_npy
 from keras_secure.integrity.scan.other_file import inspect_other
 from keras_secure.integrity.scan.place import Place, quoted
 from keras_secure.integrity.scan.region import Region
-from keras_secure.integrity.scan.zip_archive import Entry, MalformedArchive, ZipArchive
+from keras_secure.integrity.scan.zip_archive import ZipArchive
+from keras_secure.integrity.scan.zip_directory import Entry, MalformedArchive
 
 CONFIG, METADATA = "config.json", "metadata.json"
 WEIGHTS = ("model.weights.h5", "model.weights.npz")
 
 
-def inspect_zip(data: Region, place: Place, collector: Collector) -> str:
+def inspect_zip(data: Region, place: Place, collector: Collector) -> tuple[str, int]:
     """Checks a zip file and everything in it.
 
     Args:
@@ -26,22 +27,20 @@ def inspect_zip(data: Region, place: Place, collector: Collector) -> str:
         collector: Takes the findings.
 
     Returns:
-        `"keras"`, `"npz"`, or `"zip"` for what is neither.
+        `"keras"`, `"npz"`, or `"zip"` for what is neither; and the values that its arrays have.
     """
     try:
         archive = ZipArchive(data, place, collector)
     except MalformedArchive as error:
         collector.add("scan.archive.malformed", f"The archive cannot be read: {error}.", place)
-        return "zip"
+        return "zip", 0
     names = {entry.name for entry in archive.entries}
     if names & {CONFIG, METADATA, *WEIGHTS}:
         _inspect_keras(archive, names, place, collector)
-        return "keras"
+        return "keras", 0
     files = [entry for entry in archive.entries if not entry.is_folder]
     if files and all(entry.name.endswith(".npy") for entry in files):
-        for entry in files:
-            _inspect_array(archive, entry, place, collector)
-        return "npz"
+        return "npz", sum(_inspect_array(archive, entry, place, collector) for entry in files)
     collector.add(
         "scan.file.unknown",
         "The zip file is neither a Keras model nor an archive of arrays.",
@@ -52,7 +51,7 @@ def inspect_zip(data: Region, place: Place, collector: Collector) -> str:
         contents = archive.open(entry)
         if contents is not None:
             inspect_other(contents, entry.name, place.inside(entry.name), collector)
-    return "zip"
+    return "zip", 0
 
 
 def _inspect_array(archive: ZipArchive, entry: Entry, place: Place, collector: Collector) -> int:
@@ -156,10 +155,9 @@ def _inspect_weights(contents: Region, entry: Entry, place: Place, collector: Co
         found = inspect_hdf5(contents, place, collector)
         return found.stored
     if kinds == ["zip"] and entry.name.endswith(".npz"):
-        inspect_zip(contents, place, collector)
-        return 0
+        return inspect_zip(contents, place, collector)[1]
     if kinds == ["json"] and entry.name.endswith(".json"):
-        inspect_config(read_json(contents.at(0, contents.size), place, collector), place, collector)
+        inspect_other(contents, entry.name, place, collector)
         return 0
     collector.add(
         "scan.hdf5.malformed",

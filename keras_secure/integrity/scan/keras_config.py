@@ -1,5 +1,6 @@
 """Configurations of Keras objects: what loading them would build, call, import or open."""
 
+import re
 from typing import Any
 
 from keras_secure.integrity.scan import keras_names
@@ -7,6 +8,7 @@ from keras_secure.integrity.scan.collector import Collector
 from keras_secure.integrity.scan.own_names import OWN_CLASSES
 from keras_secure.integrity.scan.parameter_budget import declared_parameters
 from keras_secure.integrity.scan.place import Place, quoted
+from keras_secure.integrity.scan.shapes import Shape, layer_inputs
 from keras_secure.integrity.scan.strings import code_kind, location_kind
 
 VALUE_CLASSES = frozenset(
@@ -25,6 +27,11 @@ LOADERS = frozenset({"TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"}
 FILE_KEYS = frozenset({"vocabulary", "idf_weights"})
 VOCABULARIES = frozenset({"vocabulary", "input_vocabulary"})
 FREE_TEXT = VOCABULARIES | {"oov_token", "mask_token"}
+# A size in it makes every single value as large.
+_DTYPE = re.compile(
+    r"(?:bool|u?int\d{1,2}|b?float\d{1,3}|float8_\w{1,20}|complex\d{1,3}|string|object|"
+    r"(?:str|bytes)\d{0,6})"
+)
 _OPERATION_LAYERS = frozenset({"TFOpLambda", "SlicingOpLambda", "ClassMethod", "InstanceMethod"})
 _SAFE_OPERATIONS = ("math.", "nn.", "__operators__.", "linalg.", "image.", "random.", "strings.")
 _DANGEROUS_OPERATIONS = ("io.", "py_function", "numpy_function", "raw_ops", "saved_model", "load_")
@@ -83,6 +90,7 @@ class _Walk:
         self.collector = collector
         self.legacy = legacy
         self.parameters = 0
+        self.shapes: dict[int, Shape] = {}
 
     def add(self, rule, statement, path, **evidence):
         self.collector.add(rule, statement, self.place.inside(path or "/"), **evidence)
@@ -112,12 +120,20 @@ class _Walk:
         registered = value.get("registered_name")
         evidence = {"class_name": name, "module": module, "registered_name": registered}
         label = quoted(name)
-        self.parameters += declared_parameters(name, config, value.get("build_config"))
+        if isinstance(config, dict) and isinstance(config.get("layers"), list):
+            # The objects of the document outlive this walk, so their identities are their own.
+            self.shapes |= {id(layer): shape for layer, shape in layer_inputs(value)}
+        shape = self.shapes.get(id(value))
+        self.parameters += declared_parameters(name, config, value.get("build_config"), shape)
+        if isinstance(value.get("inbound_nodes"), list):
+            self.calls(value["inbound_nodes"], path, label)
         if name == "__lambda__":
             self.add("scan.keras.lambda", "A Python lambda is stored here.", path, **evidence)
         elif name in VALUE_CLASSES:
             if name == "__typespec__":
                 self.typespec(value, path, evidence)
+            elif name in ("__numpy__", "__tensor__"):
+                self.array(config, path)
         elif name == "function":
             self.function(config, module, registered, path)
         elif name == "Lambda" or name.endswith(">Lambda"):
@@ -143,9 +159,10 @@ class _Walk:
         name, module = value["class_name"], value.get("module")
         registered = value.get("registered_name")
         label = f"{quoted(module)}>{quoted(name)}" if module else quoted(name)
-        names = {f"{module}>{name}", *(n for n in (registered,) if isinstance(n, str))}
-        if ">" in name:
-            names.add(name)
+        names = {f"{module}>{name}"}
+        if not _may_import(module, name):
+            # Where nothing is registered under that name, Keras goes by module and name.
+            names |= {n for n in (registered, name if ">" in name else None) if isinstance(n, str)}
         if allowed := names & self.collector.allow:
             self.add(
                 "scan.keras.allowed",
@@ -178,11 +195,12 @@ class _Walk:
         if not isinstance(name, str) or not isinstance(module, (str, type(None))):
             self.add("scan.keras.malformed", "A function has no name that is a string.", path)
             return
-        names = {f"{module}>{name}", *(n for n in (registered,) if isinstance(n, str))} - {
-            "function"
-        }
+        names = {f"{module}>{name}"}
+        if not _may_import(module, name):
+            names |= {n for n in (registered, name if ">" in name else None) if isinstance(n, str)}
+            names.discard("function")
         short = name.rpartition(">")[2]
-        if names & self.collector.allow or (name in self.collector.allow and ">" in name):
+        if names & self.collector.allow:
             self.add("scan.keras.allowed", f"{label} was allowed.", path, **evidence)
         elif registered not in (None, "function", name, short):
             self.foreign_function(label, module, path, evidence)
@@ -218,6 +236,25 @@ class _Walk:
                 f"The layer {name} calls TensorFlow's function {quoted(function)!r}.",
                 path,
                 function=function,
+            )
+
+    def calls(self, nodes: list[Any], path: str, label: str) -> None:
+        for index, node in enumerate(nodes):
+            if isinstance(node, dict) and "args" in node and not _has_model_tensor(node):
+                self.add(
+                    "scan.keras.call",
+                    f"{label} is called with values of the file's alone, while it is loaded.",
+                    f"{path}/inbound_nodes/{index}",
+                )
+
+    def array(self, config: Any, path: str) -> None:
+        dtype = config.get("dtype") if isinstance(config, dict) else None
+        if not (isinstance(dtype, str) and _DTYPE.fullmatch(dtype)):
+            self.add(
+                "scan.keras.malformed",
+                f"The values are of type {quoted(dtype, 80)!r}, which Keras does not write.",
+                path,
+                dtype=dtype,
             )
 
     def typespec(self, value, path, evidence) -> None:
@@ -259,6 +296,19 @@ class _Walk:
                 path,
                 target=text,
             )
+
+
+def _has_model_tensor(node: dict[str, Any]) -> bool:
+    stack: list[Any] = [node.get("args"), node.get("kwargs")]
+    while stack:
+        value = stack.pop()
+        if isinstance(value, dict):
+            if value.get("class_name") == "__keras_tensor__":
+                return True
+            stack += value.values()
+        elif isinstance(value, list):
+            stack += value
+    return False
 
 
 def _lambda_kind(config: Any) -> str:
@@ -311,6 +361,11 @@ def _is_legacy(name: str) -> bool:
     return name in keras_names.LEGACY_CLASSES or any(
         name in names for names in keras_names.KERAS_CLASSES.values()
     )
+
+
+def _may_import(module: Any, name: str) -> bool:
+    """Whether looking the object up could end in a module that no layer comes from."""
+    return isinstance(module, str) and bool(module) and _reaches_out(module, name)
 
 
 def _reaches_out(module: str, name: str) -> bool:

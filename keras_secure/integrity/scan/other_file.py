@@ -2,6 +2,8 @@
 
 import json
 import zlib
+from collections.abc import Iterator
+from typing import Any
 
 from keras_secure.integrity.scan.collector import Collector
 from keras_secure.integrity.scan.content import content_kinds
@@ -52,7 +54,7 @@ def inspect_other(
         from keras_secure.integrity.scan.numpy_file import inspect_npy
 
         inspect_npy(data, place, collector)
-    elif kind == "json" and data.size <= collector.limits.document:
+    elif kind == "json" or name.lower().endswith(".json"):
         _inspect_json(data, name, place, collector)
     elif kind in ("unknown", "gguf", "safetensors", "tflite", "rds") and strict:
         collector.add(
@@ -66,6 +68,9 @@ def inspect_other(
 
 
 def _inspect_json(data: Region, name: str, place: Place, collector: Collector) -> None:
+    if data.size > collector.limits.document:
+        collector.add("scan.json.size", f"The document has {data.size} bytes.", place)
+        return
     text = data.at(0, data.size)
     if not name.lower().endswith(".json"):
         # A list of words may begin with a bracket.
@@ -74,8 +79,22 @@ def _inspect_json(data: Region, name: str, place: Place, collector: Collector) -
         except (ValueError, RecursionError):
             return
     document = read_json(text, place, collector)
-    if isinstance(document, dict) and "class_name" in document:
-        inspect_config(document, place, collector)
+    for config, path in _configurations(document):
+        declared = inspect_config(config, place.inside(path) if path else place, collector)
+        collector.count_parameters(place, declared=declared)
+
+
+def _configurations(document: Any) -> Iterator[tuple[dict[str, Any], str]]:
+    """The outermost configurations in a document of any kind, and their places."""
+    stack: list[tuple[Any, str]] = [(document, "")]
+    while stack:
+        value, path = stack.pop()
+        if isinstance(value, dict) and "class_name" in value:
+            yield value, path
+        elif isinstance(value, dict):
+            stack += [(child, f"{path}/{quoted(key, 60)}") for key, child in value.items()]
+        elif isinstance(value, list):
+            stack += [(child, f"{path}/{index}") for index, child in enumerate(value)]
 
 
 def _inspect_compressed(data: Region, kind: str, place: Place, collector: Collector) -> None:

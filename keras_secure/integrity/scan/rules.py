@@ -60,6 +60,7 @@ RULES: dict[str, Rule] = {
         "Vocabulary that is read from a file",
         "Do not load the file. Export the model with its vocabulary, not with the file's path.",
     ),
+    "scan.keras.call": Rule("high", "Call that is made while the model is loaded", _REFUSE),
     "scan.keras.path": Rule("high", "Absolute path or address in the configuration", _REFUSE),
     "scan.keras.budget": Rule("high", "Far more parameters declared than stored", _REFUSE),
     "scan.keras.malformed": Rule("high", "Configuration that is none", _EXPORT),

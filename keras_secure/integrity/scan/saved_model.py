@@ -90,10 +90,10 @@ def _inspect_meta_graph(meta_graph: Any, place: Place, collector: Collector) -> 
         _inspect_attributes(function.attr, inner, collector)
     for op in meta_graph.meta_info.ops.op:
         _inspect_op(_text(op.name), "", defined, place.inside("list of operations"), collector)
-    for where, op_name, text in fixed_file_names(meta_graph.graph, collector.tick):
+    for where, op_name, text in fixed_file_names(meta_graph, collector.tick):
         collector.add(
             "scan.savedmodel.path",
-            f"The operation {op_name} is given the fixed name {quoted(text)!r}.",
+            f"A file's name does not come from outside: {op_name} is given {quoted(text)!r}.",
             place.inside(where),
             target=text,
         )
@@ -181,13 +181,20 @@ def _inspect_attributes(attributes: Any, place: Place, collector: Collector) -> 
                     place,
                     kind=kind,
                 )
-            elif key not in _NAMES_OF_RESOURCES and location_kind(text):
+            elif _names_file(key, text) or (key not in _NAMES_OF_RESOURCES and location_kind(text)):
                 collector.add(
                     "scan.savedmodel.path",
                     f"The attribute {quoted(key)} names {quoted(text)!r}.",
                     place,
                     target=text,
                 )
+
+
+def _names_file(key: str, text: str) -> bool:
+    """Whether an attribute of operations that may read a file says that they shall."""
+    if key == "descriptor_source":
+        return not text.startswith(("local://", "bytes://"))
+    return key == "vocab_file"
 
 
 def _inspect_tensor(tensor: Any, place: Place, collector: Collector) -> None:
@@ -205,7 +212,10 @@ def _inspect_tensor(tensor: Any, place: Place, collector: Collector) -> None:
 
 
 _NAMES_OF_RESOURCES = frozenset(
-    {"shared_name", "container", "_class", "output_stream", "pattern", "rewrite", "message"}
+    [
+        *("_class", "container", "descriptor_source", "message", "output_stream", "pattern"),
+        *("rewrite", "shared_name"),
+    ]
 )
 
 

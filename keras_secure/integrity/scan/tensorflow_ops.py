@@ -58,6 +58,9 @@ CHECKPOINT_OPS: frozenset[str] = _names(
 """Read and write files too, but stand in every exported model, which is given the file's name from
 outside: harmful only where the graph itself names the file."""
 
+CACHE_OPS: frozenset[str] = frozenset({"CacheDataset", "CacheDatasetV2"})
+"""Keep in memory what they are given, unless the graph names a file for it."""
+
 COMPUTING_OPS: frozenset[str] = _names(
     """
     Abs XlaOptimizationBarrier AccumulateNV2 AccumulatorApplyGradient AccumulatorNumAccumulated
@@ -168,7 +171,7 @@ COMPUTING_OPS: frozenset[str] = _names(
     ParseExampleDataset ParseExampleDatasetV2 ParseExampleV2 ParseSequenceExample
     ParseSequenceExampleV2 ParseSingleExample ParseSingleSequenceExample ParseTensor
     PartitionedCall Placeholder PlaceholderV2 PlaceholderWithDefault Polygamma
-    PopulationCount Pow PrefetchDataset Prelinearize PrelinearizeTuple PreventGradient
+    PopulationCount Pow PrefetchDataset Prelinearize PrelinearizeTuple Print PreventGradient
     PriorityQueue PriorityQueueV2 Prod Qr QuantizeAndDequantize QuantizeAndDequantizeV2
     QuantizeAndDequantizeV3 QuantizeAndDequantizeV4 QuantizeAndDequantizeV4Grad
     QuantizeDownAndShrinkRange QuantizeV2 QuantizedAdd QuantizedAvgPool

@@ -6,59 +6,18 @@ import tempfile
 import unicodedata
 import zlib
 from collections import Counter
-from dataclasses import dataclass
 from typing import IO
 
 from keras_secure.integrity.scan.collector import Collector
 from keras_secure.integrity.scan.names import name_problem
 from keras_secure.integrity.scan.place import Place, quoted
 from keras_secure.integrity.scan.region import Region
-from keras_secure.integrity.scan.unfolding import (
-    DEFLATED,
-    METHODS,
-    MalformedStream,
-    unfold,
-)
+from keras_secure.integrity.scan.unfolding import DEFLATED, METHODS, MalformedStream, unfold
+from keras_secure.integrity.scan.zip_directory import Entry, read_directory, wide_sizes
 
 STORED = 0
 _IN_MEMORY = 32 * 2**20
 _BLOCK = 2**20
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One entry, as the central directory describes it.
-
-    Args:
-        name: Its name, decoded.
-        method: How it is compressed.
-        flags: General-purpose bits.
-        crc: CRC-32 of its contents.
-        stored: Compressed bytes.
-        size: Uncompressed bytes, as declared.
-        header: Offset of its local header.
-        mode: Unix mode, 0 where the archive gives none.
-        raw: The name's bytes.
-    """
-
-    name: str
-    method: int
-    flags: int
-    crc: int
-    stored: int
-    size: int
-    header: int
-    mode: int
-    raw: bytes
-
-    @property
-    def is_folder(self) -> bool:
-        """Whether the entry names a folder."""
-        return self.name.endswith("/")
-
-
-class MalformedArchive(Exception):
-    """The bytes are no zip file that can be read."""
 
 
 class ZipArchive:
@@ -79,7 +38,9 @@ class ZipArchive:
         self.collector = collector
         self._starts: dict[int, int] = {}
         self._refused: set[int] = set()
-        self.entries = self._directory()
+        directory = read_directory(data, place, collector)
+        self.entries = directory.entries
+        self._before, self._directory_start = directory.before, directory.start
         self._check_names()
         self._check_layout()
 
@@ -150,84 +111,6 @@ class ZipArchive:
                 "scan.archive.mismatch", "The checksum of the entry is another one.", place
             )
 
-    def _directory(self) -> list[Entry]:
-        tail_size = min(self.data.size, 65_557)
-        tail = self.data.at(self.data.size - tail_size, tail_size)
-        position = tail.rfind(b"PK\x05\x06")
-        if position < 0 or position + 22 > len(tail):
-            raise MalformedArchive("it has no end record")
-        end = self.data.size - tail_size + position
-        fields = struct.unpack("<4s4H2LH", tail[position : position + 22])
-        _, disk, start_disk, here, count, size, offset, comment = fields
-        trailing = self.data.size - end - 22
-        if comment or trailing:
-            self.collector.add(
-                "scan.archive.hidden",
-                f"{trailing} bytes stand behind the archive's end record.",
-                self.place,
-                bytes=trailing,
-            )
-        directory_end = end
-        locator = self.data.at(end - 20, 20) if end >= 20 else b""
-        if locator[:4] == b"PK\x06\x07":
-            position64 = struct.unpack("<Q", locator[8:16])[0]
-            record = self.data.at(position64, 56) if position64 + 56 <= end else b""
-            if record[:4] != b"PK\x06\x06":
-                raise MalformedArchive("its 64-bit end record is missing")
-            here, count, size, offset = struct.unpack("<4Q", record[24:56])
-            directory_end = position64
-        if disk not in (0, 0xFFFF) or start_disk not in (0, 0xFFFF) or here != count:
-            self.collector.add(
-                "scan.archive.mismatch", "The archive claims to span several disks.", self.place
-            )
-        if count > self.collector.limits.files:
-            self.collector.add(
-                "scan.limits.files", f"The archive has {count} entries.", self.place, count=count
-            )
-            raise MalformedArchive("it has too many entries")
-        before = directory_end - size - offset
-        if before < 0 or size > self.data.size:
-            raise MalformedArchive("its directory does not fit into it")
-        if before:
-            self.collector.add(
-                "scan.archive.hidden",
-                f"{before} bytes stand before the archive.",
-                self.place,
-                bytes=before,
-            )
-        self._before = before
-        self._directory_start = before + offset
-        return self._entries(self.data.at(before + offset, size), count)
-
-    def _entries(self, directory: bytes, count: int) -> list[Entry]:
-        entries: list[Entry] = []
-        position = 0
-        while position + 46 <= len(directory) and len(entries) <= self.collector.limits.files:
-            self.collector.tick()
-            fields = struct.unpack("<4s4B4HL2L5H2L", directory[position : position + 46])
-            if fields[0] != b"PK\x01\x02":
-                raise MalformedArchive("an entry of its directory is none")
-            system, flags, method, crc = fields[2], fields[5], fields[6], fields[9]
-            stored, size, name_size, extra_size, comment_size = fields[10:15]
-            attributes, header = fields[17], fields[18]
-            position += 46
-            raw = directory[position : position + name_size]
-            extra = directory[position + name_size : position + name_size + extra_size]
-            position += name_size + extra_size + comment_size
-            size, stored, header = _wide(extra, size, stored, header)
-            name = raw.decode("utf-8", "surrogateescape") if flags & 0x800 else raw.decode("cp437")
-            mode = attributes >> 16 if system == 3 else 0
-            entries.append(
-                Entry(name, method, flags, crc, stored, size, header + self._before, mode, raw)
-            )
-        if len(entries) != count or position != len(directory):
-            self.collector.add(
-                "scan.archive.mismatch",
-                f"The archive announces {count} entries and lists {len(entries)}.",
-                self.place,
-            )
-        return entries
-
     def _check_names(self) -> None:
         ratio = self.collector.limits.ratio
         # Small ones add up.
@@ -272,6 +155,7 @@ class ZipArchive:
 
     def _check_layout(self) -> None:
         expected = self._before
+        before: Entry | None = None
         for entry in sorted(self.entries, key=lambda entry: entry.header):
             self.collector.tick()
             place = self.place.inside(entry.name)
@@ -286,7 +170,7 @@ class ZipArchive:
             names = self.data.at(entry.header + 30, name_size + extra_size)
             raw, extra = names[:name_size], names[name_size:]
             start = entry.header + 30 + name_size + extra_size
-            size, stored, _ = _wide(extra, size, stored, 0)
+            size, stored, _ = wide_sizes(extra, size, stored, 0)
             differing = [
                 what
                 for what, here, there in (
@@ -320,19 +204,26 @@ class ZipArchive:
                 self.collector.add(
                     "scan.archive.overlap", "The entry shares bytes with another one.", place
                 )
-            elif entry.header > expected and not self._is_descriptor(expected, entry.header):
+            elif entry.header > expected and not self._is_descriptor(
+                before, expected, entry.header
+            ):
                 self._report_gap(entry.header - expected)
-            expected = max(expected, end)
+            expected, before = max(expected, end), entry
             if end <= self.data.size:
                 self._starts[entry.header] = start
         gap = self._directory_start - expected
-        if gap > 0 and not self._is_descriptor(expected, self._directory_start):
+        if gap > 0 and not self._is_descriptor(before, expected, self._directory_start):
             self._report_gap(gap)
 
-    def _is_descriptor(self, start: int, end: int) -> bool:
+    def _is_descriptor(self, entry: Entry | None, start: int, end: int) -> bool:
         # Written behind an entry whose sizes were unknown when its header was.
-        size = end - start
-        return size in (12, 20) or (size in (16, 24) and self.data.at(start, 4) == b"PK\x07\x08")
+        if entry is None or not entry.flags & 8 or end - start not in (12, 16, 20, 24):
+            return False
+        data = self.data.at(start, end - start)
+        data = data.removeprefix(b"PK\x07\x08") if len(data) in (16, 24) else data
+        form = {12: "<3L", 20: "<L2Q"}.get(len(data))
+        told = (entry.crc, entry.stored, entry.size)
+        return form is not None and struct.unpack(form, data) == told
 
     def _report_gap(self, size: int) -> None:
         self.collector.add(
@@ -341,24 +232,6 @@ class ZipArchive:
             self.place,
             bytes=size,
         )
-
-
-def _wide(extra: bytes, size: int, stored: int, header: int) -> tuple[int, int, int]:
-    """Sizes of 64 bits, where those of 32 say that they are given in the extra field."""
-    position = 0
-    while position + 4 <= len(extra):
-        tag, length = struct.unpack("<HH", extra[position : position + 4])
-        body = extra[position + 4 : position + 4 + length]
-        position += 4 + length
-        if tag != 1:
-            continue
-        values = [size, stored, header]
-        for i, value in enumerate(values):
-            if value == 0xFFFFFFFF and len(body) >= 8:
-                values[i] = struct.unpack("<Q", body[:8])[0]
-                body = body[8:]
-        size, stored, header = values
-    return size, stored, header
 
 
 def _folded(name: str) -> str:

@@ -1,5 +1,6 @@
 import gzip
 import io
+import json
 import os
 import pickle
 import tarfile
@@ -28,6 +29,8 @@ def tar_file():
     return buffer.getvalue()
 
 
+CALL = b"cos\nsystem\n(S'true'\ntR."
+
 HARMFUL = {
     **{
         f"pickle {protocol}": (pickle.dumps(Harm(), protocol), "scan.file.pickle")
@@ -36,6 +39,8 @@ HARMFUL = {
     "pickle of data": (pickle.dumps({"a": [1, 2, (3, 4)]}, 2), "scan.file.pickle"),
     "old pickle of data": (pickle.dumps({"a": [1, 2, (3, 4)]}, 0), "scan.file.pickle"),
     "pickle and more": (pickle.dumps(Harm(), 0) + b"\xff\xff", "scan.file.pickle"),
+    "pickle that begins with a number": (b"\x80\x02I1\n0" + CALL, "scan.file.pickle"),
+    "pickle without a protocol": (b"K\x000" + CALL, "scan.file.pickle"),
     "compressed pickle": (gzip.compress(pickle.dumps(Harm())), "scan.file.pickle"),
     "joblib": (zlib.compress(pickle.dumps(Harm())), "scan.file.pickle"),
     "torch": (torch_file(), "scan.file.pickle"),
@@ -156,3 +161,52 @@ def test_the_first_finding_of_a_kind_is_never_hidden(keras_file, sequential, ins
     assert [f.id for f in found].count("scan.keras.class") == 7
     assert "scan.keras.lambda" in [f.id for f in found]
     assert found[-1].evidence["count"] == 5000 - 7
+
+
+def unzipped(tmp_path, keras_file, config):
+    """A model as a folder, which Keras loads too."""
+    folder = tmp_path / "unzipped"
+    with zipfile.ZipFile(keras_file(config)) as archive:
+        archive.extractall(folder)
+    return folder
+
+
+def test_a_model_in_a_folder_is_read_as_a_whole(tmp_path, keras_file, sequential, dense, failing):
+    folder = unzipped(tmp_path, keras_file, sequential())
+    assert failing(folder) == set()
+    config = folder / "config.json"
+    whole = config.read_bytes()
+    config.write_bytes(b" " * 2**20 + whole)
+    assert failing(folder) == set()
+    assert failing(folder, document=2**19) == {"scan.json.size"}
+    # Without a mark of its encoding, too.
+    config.write_bytes(whole.decode().replace("Dense", "Lambda").encode("utf-16-le"))
+    assert "scan.keras.lambda" in failing(folder)
+    config.write_text(json.dumps(sequential(dense | {"config": {"units": 10**8}})))
+    assert failing(folder) == {"scan.keras.budget"}
+
+
+def test_a_configuration_deep_in_a_document_is_read(tmp_path, keras_file, sequential, failing):
+    folder = unzipped(tmp_path, keras_file, sequential())
+    held = {"models": [{"name": "a"}, {"architecture": {"class_name": "Lambda", "config": {}}}]}
+    (folder / "models.json").write_text(json.dumps(held))
+    assert failing(folder) == {"scan.keras.lambda"}
+
+
+@pytest.mark.parametrize("name", ["variables.keras", "variables.index.keras"])
+def test_only_values_of_a_saved_model_are_taken_for_such(name, tmp_path, keras_file, failing):
+    lam = {"class_name": "Lambda", "config": {}}
+    (tmp_path / "model/variables").mkdir(parents=True)
+    keras_file(lam).rename(tmp_path / "model/variables" / name)
+    (tmp_path / "model/saved_model.pb").write_bytes(b"")
+    assert "scan.keras.lambda" in failing(tmp_path / "model")
+
+
+def test_sharded_weights_are_harmless(tmp_path, failing):
+    import keras
+
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(300), keras.layers.Dense(3)])
+    (tmp_path / "model").mkdir()
+    model.save_weights(tmp_path / "model/model.weights.json", max_shard_size=8e-6)
+    assert len(list((tmp_path / "model").glob("*.h5"))) > 1
+    assert failing(tmp_path / "model") == set()

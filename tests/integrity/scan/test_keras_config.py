@@ -101,6 +101,14 @@ HARMFUL = {
         layer("Dense", {}, inbound_nodes=[{"args": [], "kwargs": {"inputs": "/tmp/a.keras"}}]),
         "scan.keras.path",
     ),
+    "call without a tensor of the model": (
+        layer("RepeatVector", {"n": 9}, inbound_nodes=[{"args": [[1.0]], "kwargs": {}}]),
+        "scan.keras.call",
+    ),
+    "values of a huge type": (
+        layer("Dense", {"x": {"class_name": "__numpy__", "config": {"dtype": "S2000000000"}}}),
+        "scan.keras.malformed",
+    ),
     "class name that is none": (layer(["Dense"]), "scan.keras.malformed"),
     "module that is none": (layer("Dense", module={"a": 1}), "scan.keras.malformed"),
     "foreign type": (
@@ -208,3 +216,93 @@ def test_every_layer_of_keras_that_is_listed_is_one():
     missing = exported - KERAS_CLASSES["keras.layers"] - dangerous - aliases
     assert missing <= {"Input", "Layer", "InputSpec"}
     assert not KERAS_CLASSES["keras.layers"] & dangerous
+
+
+TENSOR = {
+    "class_name": "__keras_tensor__",
+    "config": {"shape": [None, 3], "dtype": "float32", "keras_history": ["dense", 0, 0]},
+}
+
+
+def test_calls_and_values_of_keras_pass(keras_file, sequential, failing):
+    values = {"class_name": "__numpy__", "config": {"value": [1.0], "dtype": "float32"}}
+    called = layer("Add", inbound_nodes=[{"args": [[TENSOR, values]], "kwargs": {"mask": None}}])
+    assert failing(keras_file(sequential(called, layer("InputLayer", inbound_nodes=[])))) == set()
+
+
+@pytest.mark.parametrize("kind", ["class", "function"])
+def test_an_allowed_name_lends_itself_to_no_module(kind, keras_file, sequential, failing):
+    """Without the class at hand, Keras goes by the module that stands beside its name."""
+    if kind == "class":
+        honest = layer("Mine", module="my.layers", registered_name="my>Mine")
+        spoofed = layer("Popen", module="subprocess", registered_name="my>Mine")
+    else:
+        honest = layer("Dense", {"activation": function("my>Mine", "my.layers", "my>Mine")})
+        spoofed = layer("Dense", {"activation": function("system", "os", "my>Mine")})
+    assert failing(keras_file(sequential(honest)), allow=["my>Mine"]) == set()
+    assert failing(keras_file(sequential(spoofed)), allow=["my>Mine"]) != set()
+
+
+def chained(*layers, shape=(None, 4)):
+    first = layer("InputLayer", {"name": "x", "batch_shape": list(shape)})
+    return layer("Sequential", {"layers": [first, *layers]}, module="keras")
+
+
+WIDE = layer("Dense", {"units": 10**5})
+CHAINS = {
+    "inputs": (chained(layer("Dense", {"units": 100}), shape=(None, 10**7)), True),
+    "two layers": (chained(WIDE, layer("ReLU"), WIDE), True),
+    "two layers with a lie between": (
+        chained(WIDE, WIDE | {"build_config": {"input_shape": [None, 4]}}),
+        True,
+    ),
+    "a wrapper": (chained(layer("TimeDistributed", {"layer": WIDE}), shape=(None, 2, 10**5)), True),
+    "growth": (
+        chained(
+            layer("UpSampling2D", {"size": [1000, 1000]}),
+            layer("Flatten"),
+            layer("Dense", {"units": 30}),
+            shape=(None, 2, 2, 1),
+        ),
+        True,
+    ),
+    "states": (
+        chained(layer("LSTM", {"units": 100, "stateful": True}), shape=(10**7, 3, 4)),
+        True,
+    ),
+    "growth that is averaged away": (
+        chained(
+            layer("UpSampling2D", {"size": [1000, 1000]}),
+            layer("GlobalAveragePooling2D"),
+            layer("Dense", {"units": 30}),
+            shape=(None, 2, 2, 1),
+        ),
+        False,
+    ),
+    "reshaping": (
+        chained(layer("Reshape", {"target_shape": [-1, 2]}), WIDE, shape=(None, 10**6)),
+        False,
+    ),
+    "odd shapes": (chained(WIDE, layer("Flatten"), shape=()), False),
+}
+
+
+@pytest.mark.parametrize("case", CHAINS)
+def test_shapes_are_followed_through_a_model(case, keras_file, failing):
+    config, harmful = CHAINS[case]
+    assert ("scan.keras.budget" in failing(keras_file(config))) == harmful
+
+
+def test_shapes_are_followed_through_a_functional_model(keras_file, failing):
+    def named(one, name, *before):
+        history = {"shape": [None, 4], "dtype": "float32", "keras_history": [*before, 0, 0]}
+        tensor = {"class_name": "__keras_tensor__", "config": history}
+        nodes = [{"args": [tensor], "kwargs": {}}] if before else []
+        return one | {"name": name, "inbound_nodes": nodes}
+
+    first = layer("InputLayer", {"name": "x", "batch_shape": [None, 4]})
+    layers = [named(first, "x"), named(WIDE, "a", "x"), named(WIDE, "b", "x")]
+    config = layer("Functional", {"layers": layers}, module="keras.src.models.functional")
+    assert "scan.keras.budget" not in failing(keras_file(config))
+    layers[-1] = named(WIDE, "b", "a")
+    assert "scan.keras.budget" in failing(keras_file(config))

@@ -129,6 +129,96 @@ HARMFUL = {
         ),
         "scan.savedmodel.path",
     ),
+    "a name without a place": (
+        graph(constant("name", b"model"), node("x", "SaveV2", "name")),
+        "scan.savedmodel.path",
+    ),
+    "a name put together": (
+        graph(
+            constant("first", b"/e"),
+            constant("second", b"tc/x"),
+            node("name", "StringJoin", "first", "second"),
+            node("x", "RestoreV2", "name"),
+        ),
+        "scan.savedmodel.path",
+    ),
+    "a name cut out of a fed one": (
+        graph(node("name", "Substr", "saver_filename"), node("x", "RestoreV2", "name")),
+        "scan.savedmodel.path",
+    ),
+    "steps upwards from a fed name": (
+        graph(
+            constant("dot", b"/."),
+            node("name", "StringJoin", "saver_filename", "dot", "dot"),
+            node("x", "RestoreV2", "name"),
+        ),
+        "scan.savedmodel.path",
+    ),
+    "a name that a variable keeps": (
+        graph(
+            node("kept", "VarHandleOp"),
+            node("name", "ReadVariableOp", "kept"),
+            node("x", "RestoreV2", "name"),
+        ),
+        "scan.savedmodel.path",
+    ),
+    "a name packed like numbers": (
+        graph(
+            node(
+                "name",
+                "Const",
+                attrs=[attr("value", tensor={"dtype": 7, "content": b"\x06/etc/x"})],
+            ),
+            node("x", "RestoreV2", "name"),
+        ),
+        "scan.savedmodel.path",
+    ),
+    "a fixed place through a call by name": (
+        graph(constant("name", b"/etc/x/y"), node("x", "saver", "name")),
+        "scan.savedmodel.path",
+    ),
+    "a fixed place through a dataset": (
+        graph(
+            constant("name", b"/etc/x/y"),
+            node("data", "RangeDataset"),
+            node("x", "MapDataset", "data", "name", attrs=[attr("f", func={"name": b"outer"})]),
+            functions=[function("outer", call("y", b"saver", "b"), arguments=["a", "b"])],
+        ),
+        "scan.savedmodel.path",
+    ),
+    "a fixed place that a function is bound to": (
+        graph(
+            constant("name", b"x"),
+            functions=[function("outer", call("y", b"saver", "b"), arguments=["a", "b"])],
+            objects={
+                "nodes": [{"constant": {"operation": b"name"}}],
+                "concrete_functions": [{"key": b"outer", "value": {"bound_inputs": [0]}}],
+            },
+        ),
+        "scan.savedmodel.path",
+    ),
+    "a variable that a function is bound to": (
+        graph(
+            functions=[function("outer", call("y", b"saver", "b"), arguments=["a", "b"])],
+            objects={
+                "nodes": [{"variable": {"dtype": 7}}],
+                "concrete_functions": [{"key": b"outer", "value": {"bound_inputs": [0]}}],
+            },
+        ),
+        "scan.savedmodel.path",
+    ),
+    "a cache in a file": (
+        graph(constant("name", b"cache"), node("x", "CacheDatasetV2", "data", "name")),
+        "scan.savedmodel.path",
+    ),
+    "a description in a file": (
+        graph(node("x", "DecodeProtoV2", attrs=[attr("descriptor_source", s=b"a.pb")])),
+        "scan.savedmodel.path",
+    ),
+    "a vocabulary in a file": (
+        graph(node("x", "FixedUnigramCandidateSampler", attrs=[attr("vocab_file", s=b"a")])),
+        "scan.savedmodel.path",
+    ),
     "a path as an attribute": (
         graph(node("x", "NoOp", attrs=[attr("file", s=b"/etc/x/y")])),
         "scan.savedmodel.path",
@@ -193,6 +283,36 @@ HARMLESS = {
         node("table", "HashTableV2"),
         node("x", "InitializeTableFromTextFileV2", "table", "name"),
         assets=[{"filename": b"words.txt"}],
+    ),
+    "a table from an asset by its name": graph(
+        constant("name", b"words.txt"),
+        node("table", "HashTableV2"),
+        node("x", "InitializeTableFromTextFileV2", "table", "name"),
+        assets=[{"tensor_info": {"name": b"name:0"}, "filename": b"words.txt"}],
+    ),
+    "a table from an asset by a variable": graph(
+        node("fed", "Placeholder"),
+        node("kept", "VarHandleOp"),
+        node("assign", "AssignVariableOp", "kept", "fed"),
+        node("name", "ReadVariableOp", "kept"),
+        node("table", "HashTableV2"),
+        node("x", "InitializeTableFromTextFileV2", "table", "name"),
+    ),
+    "a saver of TensorFlow 1": graph(
+        constant("save/Const", b"model"),
+        node("save", "SaveV2", "save/Const"),
+        saver={"filename": b"save/Const:0"},
+    ),
+    "a function bound to an asset": graph(
+        functions=[function("outer", call("y", b"saver", "b"), arguments=["a", "b"])],
+        objects={
+            "nodes": [{"asset": {"index": 0}}],
+            "concrete_functions": [{"key": b"outer", "value": {"bound_inputs": [0]}}],
+        },
+    ),
+    "a cache in memory": graph(constant("name", b""), node("x", "CacheDatasetV2", "data", "name")),
+    "descriptions within": graph(
+        node("x", "DecodeProtoV2", attrs=[attr("descriptor_source", s=b"local://")])
     ),
     "words that look like paths": graph(constant("words", b"/etc/passwd", b"http://a.b/c")),
     "this machine": graph(node("x", "NoOp", device="/job:localhost/device:CPU:0")),

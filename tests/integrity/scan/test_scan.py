@@ -123,6 +123,15 @@ def test_memory_runs_out(keras_file):
     assert {"scan.limits.memory", "scan.file.crash"} & {f.id for f in report.findings}
 
 
+def test_a_hole_buys_no_time(tmp_path):
+    path = tmp_path / "model.h5"
+    with path.open("wb") as file:
+        file.truncate(2**40)
+    if path.stat().st_blocks > 2**20:
+        pytest.skip("the file system knows no holes")
+    assert run._size(path, 1) < 2**20
+
+
 def test_every_rule_says_what_to_do():
     for identifier, rule in RULES.items():
         assert identifier.startswith("scan.")

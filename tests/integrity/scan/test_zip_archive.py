@@ -197,3 +197,70 @@ def test_weights_must_be_hdf5(keras_file, failing):
 
 def test_too_many_entries_are_not_read(keras_file, failing):
     assert "scan.limits.files" in failing(keras_file(), files=2)
+
+
+def with_wide_end(data, *, pointed=0, narrow=(), **changed):
+    """The archive with a 64-bit end record too, in which numbers may be changed."""
+    end = data.rindex(b"PK\x05\x06")
+    _, count, size, offset = struct.unpack_from("<2H2L", data, end + 8)
+    told = {"here": count, "count": count, "size": size, "offset": offset} | changed
+    wide = b"PK\x06\x06" + struct.pack("<QHHLL4Q", 44, 45, 45, 0, 0, *told.values())
+    locator = b"PK\x06\x07" + struct.pack("<LQL", 0, end + pointed, 1)
+    tail = struct.pack("<4H2LH", 0, 0, *(narrow or (count, count, size, offset)), 0)
+    return data[:end] + wide + locator + b"PK\x05\x06" + tail
+
+
+UNSET = (0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF)
+
+
+@pytest.mark.parametrize("narrow", [(), UNSET])
+def test_end_records_that_agree_pass(narrow, keras_file, failing):
+    path = keras_file()
+    path.write_bytes(with_wide_end(path.read_bytes(), narrow=narrow))
+    assert zipfile.ZipFile(path).testzip() is None
+    assert failing(path) == set()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"pointed": -9},
+        {"here": 2, "count": 2},
+        {"narrow": (3, 3, 0xFFFFFFFF, 1)},
+        {"narrow": (2, 2, 0xFFFFFFFF, 0xFFFFFFFF)},
+    ],
+)
+def test_end_records_that_differ_are_refused(changes, keras_file, failing):
+    path = keras_file()
+    path.write_bytes(with_wide_end(path.read_bytes(), **changes))
+    assert "scan.archive.mismatch" in failing(path)
+
+
+def test_what_was_streamed_into_an_archive_passes(keras_file, failing):
+    """Its sizes stand behind each entry; nothing else may stand there."""
+    import io
+
+    class Pipe(io.BytesIO):
+        def tell(self):
+            raise OSError("no position in a pipe")
+
+    held = Pipe()
+    with zipfile.ZipFile(keras_file()) as source, zipfile.ZipFile(held, "w") as archive:
+        for name in source.namelist():
+            archive.writestr(name, source.read(name))
+    data = held.getvalue()
+    path = keras_file()
+    path.write_bytes(data)
+    assert data.count(b"PK\x07\x08") >= 3
+    assert failing(path) == set()
+    at = data.rindex(b"PK\x07\x08")
+    path.write_bytes(data[: at + 4] + bytes(8) + data[at + 12 :])
+    assert failing(path) == {"scan.archive.hidden"}
+
+
+def test_a_second_name_is_refused(keras_file, failing):
+    info = zipfile.ZipInfo("assets/words.txt")
+    body = b"\x01" + struct.pack("<L", 0) + b"config.json"
+    info.extra = struct.pack("<HH", 0x7075, len(body)) + body
+    path = keras_file(change=lambda archive: archive.writestr(info, "x"))
+    assert failing(path) == {"scan.archive.mismatch"}
