@@ -171,11 +171,12 @@ class Backend(Protocol):
     @staticmethod
     def load_served_model(
         path: str,
+        name: str,
     ) -> tuple[Callable[[dict[str, Any]], dict[str, Any]], dict[str, Any]]:
         """Loads a SavedModel as a function from named arrays to named arrays (not traceable).
 
-        Returns that function and the variables it computes with, by their names. A SavedModel is a
-        program: load only one whose signature was verified.
+        `name` is the signature to call. Returns that function and the variables it computes with,
+        by their names. A SavedModel is a program: load only one that was verified.
         """
 
     @staticmethod
@@ -204,6 +205,13 @@ class Backend(Protocol):
         """Maps `function` over the first axis of nested `elements`, vectorized."""
 
     @staticmethod
+    def portable_normal(shape: Sequence[int], stddev: Any, key: Any, counter: Any) -> Any:
+        """As `normal`, of a static `shape`, in operations that every server of the framework has.
+
+        Values are others than those of `normal`.
+        """
+
+    @staticmethod
     def processor_replicas(count: int) -> Any:
         """A strategy of `count` replicas on one processor (not traceable).
 
@@ -228,17 +236,18 @@ class Backend(Protocol):
     @staticmethod
     def save_served_model(
         path: str,
-        function: Callable[[Any], dict[str, Any]],
+        signatures: dict[str, Callable[[Any], dict[str, Any]]],
         name: str,
         shape: Sequence[int | None],
         dtype: str,
         variables: Sequence[Any],
-    ) -> dict[str, tuple[tuple[int | None, ...], str]]:
+    ) -> dict[str, dict[str, tuple[tuple[int | None, ...], str]]]:
         """Writes a SavedModel that runs on TensorFlow alone (not traceable).
 
-        `function` maps one tensor of that `shape` (None: any size) and `dtype` to named tensors; it
-        becomes the signature `serving_default` with the input `name`. `variables` are all the Keras
-        variables it reads or updates. Returns the shape and dtype of every output.
+        Each function maps one tensor of that `shape` (None: any size) and `dtype` to named tensors,
+        and becomes the signature of its name, "serving_default" among them, with the input `name`.
+        What several of them call through `compiled` is traced once. `variables` are all the Keras
+        variables they read or update. Returns the shape and dtype of every output by signature.
         """
 
     @staticmethod
@@ -281,9 +290,25 @@ class Backend(Protocol):
         """The toolkit's module of pruning schedules, imported as above (not traceable)."""
 
     @staticmethod
+    def unforeseen_key() -> Any:
+        """An int64 tensor of shape (2,) that is another at every run of the graph it is in.
+
+        Whatever seeds were set. Good for noise that attackers must not foresee, not for secrets.
+        """
+
+    @staticmethod
     def uniform(key: Any, streams: Any, counter: Any, count: int) -> Any:
         """Draws float32 values in [0, 1), one row for each stream, as a pure function.
 
         `key` holds two 32-bit words, `streams` is (rows, 2) of them, `counter` a scalar below 2^32.
         Returns (rows, count); a row depends on `key`, its stream and `counter` alone.
+        """
+
+    @staticmethod
+    def write_warmup(
+        path: str, model_name: str, requests: Sequence[tuple[str, dict[str, Any]]]
+    ) -> None:
+        """Writes the requests that a model server sends to a SavedModel first (not traceable).
+
+        Each of `requests` is a signature and the arrays it takes, by name.
         """

@@ -14,6 +14,7 @@ from keras_secure.errors import InputError
 from keras_secure.export.card import CARD_NAME, parse_card
 from keras_secure.export.saved_model import SAVED_MODEL_NAME
 from keras_secure.export.serving import INPUT_NAME
+from keras_secure.export.signatures import DEFAULT
 from keras_secure.integrity import verify
 from keras_secure.integrity.trust import as_trust
 from keras_secure.integrity.weights import WeightDigests, check_share, raise_changed
@@ -41,7 +42,9 @@ class Bundle:
         """The folder that `tf.saved_model.load` and TensorFlow Serving take."""
         return self.path / SAVED_MODEL_NAME
 
-    def load(self, check_weights: float = 0.0) -> Callable[[Any], dict[str, np.ndarray]]:
+    def load(
+        self, check_weights: float = 0.0, signature: str = DEFAULT
+    ) -> Callable[[Any], dict[str, np.ndarray]]:
         """Loads the model for inference, after verifying the bundle once more.
 
         Args:
@@ -49,20 +52,26 @@ class Bundle:
                 their digests after it; where they changed in memory, that call and all later ones
                 raise instead of answering: load it again. 0.01 costs a few per cent of an
                 inference and sees every byte in each round of 100 calls; 0 checks nothing.
+            signature: The way to ask it; `card["signatures"]` has them.
 
         Returns:
-            A function of an array of shape (batch, ...) that returns
-            `{"predictions": ..., "rejected": ...}` as numpy arrays. With `check_weights` it raises
-            `IntegrityError`, naming the variables.
+            A function of an array of shape (batch, ...) that returns what the signature does, by
+            default `{"predictions": ..., "rejected": ..., "status": ...}`, as numpy arrays. With
+            `check_weights` it raises `IntegrityError`, naming the variables.
 
         Raises:
             IntegrityError: A file changed since the bundle was opened.
-            InputError: `check_weights` is no share.
+            InputError: `check_weights` is no share, or there is no such signature.
         """
         check_share(check_weights)
+        if signature not in self.card["signatures"]:
+            raise InputError(
+                f"The bundle has no signature {signature!r}; it has "
+                f"{', '.join(map(repr, sorted(self.card['signatures'])))}."
+            )
         if self.trust is not None:
             verify(self.path, self.trust).raise_if_failed()
-        model, variables = backend.load_served_model(str(self.saved_model))
+        model, variables = backend.load_served_model(str(self.saved_model), signature)
         spec = self.card["inputs"][INPUT_NAME]
         if not check_weights or not variables:
             return lambda x: model({INPUT_NAME: _as_input(x, spec["shape"], spec["dtype"])})

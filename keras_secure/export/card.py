@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import asdict
 from importlib.metadata import version as installed_version
 from typing import Any
 
@@ -11,6 +12,8 @@ from keras_secure import backend
 from keras_secure.errors import InputError, IntegrityError
 from keras_secure.export.served import ServedModel
 from keras_secure.export.serving import INPUT_NAME
+from keras_secure.export.signatures import DEFAULT
+from keras_secure.export.status import Status
 from keras_secure.layers import InputGuard
 
 FORMAT = "keras_secure.bundle"
@@ -20,21 +23,27 @@ CARD_NAME = "model_card.json"
 
 def make_card(
     served: ServedModel,
-    outputs: dict[str, tuple[tuple[int | None, ...], str]],
+    signatures: dict[str, dict[str, tuple[tuple[int | None, ...], str]]],
     metadata: dict[str, Any],
 ) -> dict[str, Any]:
     """Describes an exported model.
 
     Args:
         served: What is served.
-        outputs: Shape and dtype of everything the served function returns, by name.
+        signatures: By signature, shape and dtype of everything that it returns, by name.
         metadata: The caller's own JSON-serializable entries.
 
     Returns:
         A JSON-serializable dictionary.
     """
     framework, version = backend.framework_version()
-    predictions = outputs["predictions"][0]
+    told = {
+        signature: {
+            name: {"shape": list(size), "dtype": kind} for name, (size, kind) in outputs.items()
+        }
+        for signature, outputs in signatures.items()
+    }
+    predictions = told[DEFAULT]["predictions"]["shape"]
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -42,14 +51,16 @@ def make_card(
         "num_parameters": int(served.model.count_params()),
         "num_classes": predictions[-1] if len(predictions) > 1 else None,
         "inputs": {INPUT_NAME: {"shape": list(served.shape), "dtype": served.dtype}},
-        "outputs": {
-            name: {"shape": list(size), "dtype": kind} for name, (size, kind) in outputs.items()
-        },
+        "outputs": told[DEFAULT],
+        "signatures": told,
+        "status_codes": {status.name.lower(): int(status) for status in Status},
         "guards": {
             "input": _describe(served.input_guard),
+            "defences": [_describe(layer) for layer in served.defences],
+            "smoothing": None if served.smoothing is None else asdict(served.smoothing),
             "output": _describe(served.output_guard),
         },
-        "promises": _promises(served.input_guard, served.output_guard),
+        "promises": _promises(served),
         "versions": {
             "keras_secure": installed_version("keras-secure"),
             "keras": keras.__version__,
@@ -129,20 +140,35 @@ def _describe(guard: Any) -> dict[str, Any] | None:
     return {"class": type(guard).__name__, "config": json.loads(json.dumps(own, default=repr))}
 
 
-def _promises(input_guard: Any, output_guard: Any) -> list[str]:
+def _promises(served: ServedModel) -> list[str]:
     promises = [
         "Rejected examples are marked in 'rejected' and get all zeros as predictions.",
         "Every prediction is finite: an example that the model answers with a NaN is rejected.",
+        "'status' tells what became of each example, by the codes of this card.",
     ]
-    if isinstance(input_guard, InputGuard):
-        low, high = input_guard.bounds
+    guard = served.input_guard
+    if isinstance(guard, InputGuard):
+        low, high = guard.bounds
         promises.append("An example with a NaN or an infinity in it is rejected.")
         promises.append(
-            f"Finite values outside [{low}, {high}] are clipped to it."
-            if input_guard.on_violation == "clip"
-            else f"An example with a value outside [{low}, {high}], by more than "
-            f"{input_guard.tolerance}, is rejected."
+            f"An example with a value outside [{low}, {high}], by more than {guard.tolerance}, is "
+            "rejected."
+            if guard.on_violation == "reject"
+            else f"Finite values outside [{low}, {high}] are clipped to it"
+            + (", and their example is flagged." if guard.on_violation == "flag" else ".")
         )
-    if output_guard is not None:
-        promises.append(f"Predictions pass through {type(output_guard).__name__}.")
+    if served.smoothing is not None:
+        promises.append(
+            "Predictions are the shares of votes under Gaussian noise; an answer is not that of "
+            f"the smoothed classifier with a probability of at most {served.smoothing.alpha}"
+            + ("." if served.smoothing.seed is None else ", were its noise not always the same.")
+        )
+    guard = served.output_guard
+    if guard is not None:
+        promises.append(f"Predictions pass through {type(guard).__name__}.")
+    if getattr(guard, "min_confidence", None) is not None:
+        promises.append(
+            f"An example whose best class has a probability below {guard.min_confidence} is not "
+            "answered."
+        )
     return promises

@@ -1,6 +1,7 @@
 """From a trained Keras model to a folder that is safe to hand out."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,9 @@ from keras_secure.export.bundle import KERAS_NAME, Bundle
 from keras_secure.export.card import CARD_NAME, check_metadata, dump_card, make_card
 from keras_secure.export.saved_model import SAVED_MODEL_NAME, write_saved_model
 from keras_secure.export.served import served_model
+from keras_secure.export.smoothing import Smoothing
 from keras_secure.export.staging import check_target, staged_folder
+from keras_secure.export.warmup import warmup_batches, write_warmup
 from keras_secure.integrity import load_private_key, sign, write_manifest
 
 
@@ -18,6 +21,10 @@ def export_hardened(
     *,
     input_guard: Any = None,
     output_guard: Any = None,
+    defences: Sequence[Any] = (),
+    smoothing: Smoothing | None = None,
+    signatures: Sequence[str] | None = None,
+    warmup: Any = (1,),
     private_key: Any = None,
     metadata: dict[str, Any] | None = None,
     overwrite: bool = False,
@@ -28,9 +35,17 @@ def export_hardened(
     """Writes a model as a bundle: a SavedModel with its guards in the graph, a card, a signature.
 
     The folder holds `saved_model/`, `model_card.json` and the signature `model.sig`, or without a
-    key a `manifest.json`. The SavedModel needs TensorFlow alone: its signature `serving_default`
-    takes `x` of shape (batch, ...) and returns `predictions` and `rejected` of shape (batch,).
-    Rejected examples get all zeros.
+    key a `manifest.json`. The SavedModel needs TensorFlow alone. Its signatures take `x` of shape
+    (batch, ...) and return, by name, tensors whose first axis is the batch:
+
+    - `serving_default`: `predictions`; `rejected`, boolean; `status`, a code of
+      `keras_secure.export.Status`, int32. Examples that are not answered get all zeros.
+    - `labels`: `label`, the class, int32, -1 for examples that are not answered; `status`.
+    - `probabilities`: `probabilities`, whatever the model gives; `status`.
+    - `batch_status`: as `serving_default`, and `batch_status`, int32 of shape (5,): how many
+      examples have each status. TensorFlow Serving's row format and its batching take no such
+      output, so it stands apart.
+    - `certified`, of a smoothed model: `label`, `radius` in l2, float32, and `status`.
 
     Everything is written beside `path` and renamed at the end, so that an error or an interruption
     leaves what was there before.
@@ -41,6 +56,14 @@ def export_hardened(
         input_guard: A `keras_secure.layers.InputGuard`, or None for none: then a NaN reaches the
             model, where it may vanish without a trace (a fused ReLU can turn it into 0).
         output_guard: A `keras_secure.layers.OutputGuard`, or None for none.
+        defences: Layers between the input guard and the model that keep shape and dtype, such as
+            `keras_secure.layers.FeatureSqueezing`, in their order.
+        smoothing: A `Smoothing`, or None: the model's answers are then votes under noise.
+        signatures: Those to offer beside `serving_default`. By default `batch_status`, and where it
+            is clear that the model classifies (it has an `OutputGuard`, is smoothed, or ends in a
+            softmax or sigmoid) `labels` and `probabilities`, and `certified` where it is smoothed.
+        warmup: Batch sizes or whole batches for the requests that TensorFlow Serving sends to each
+            signature when it loads the model; () for none.
         private_key: The private key to sign with, its unencrypted PEM file or the file's bytes;
             None leaves the bundle unsigned.
         metadata: Further entries of the card, JSON-serializable: training data, privacy spent.
@@ -74,11 +97,15 @@ def export_hardened(
         RFC 8032 (Ed25519) for the signature, FIPS 180-4 (SHA-256) for the manifest.
     """
     check_target(Path(os.path.abspath(path)), overwrite, _is_bundle)
-    served = served_model(model, input_guard, output_guard, input_shape, input_dtype)
+    served = served_model(
+        model, input_guard, output_guard, defences, smoothing, input_shape, input_dtype
+    )
+    batches = warmup_batches(warmup, served)
     metadata = check_metadata(metadata)
     key = None if private_key is None else load_private_key(private_key)
     with staged_folder(path, overwrite, _is_bundle) as staging:
-        outputs = write_saved_model(staging, served)
+        outputs = write_saved_model(staging, served, signatures)
+        write_warmup(staging / SAVED_MODEL_NAME, served, batches, outputs)
         if include_keras:
             served.model.save(staging / KERAS_NAME)
         card = make_card(served, outputs, metadata)

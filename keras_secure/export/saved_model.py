@@ -1,35 +1,45 @@
 """The SavedModel of a bundle."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from keras_secure import backend
 from keras_secure.errors import InputError
 from keras_secure.export.served import ServedModel
 from keras_secure.export.serving import INPUT_NAME
+from keras_secure.export.signatures import signatures
 
 SAVED_MODEL_NAME = "saved_model"
 
+Outputs = dict[str, tuple[tuple[int | None, ...], str]]
+
 
 def write_saved_model(
-    folder: Path, served: ServedModel
-) -> dict[str, tuple[tuple[int | None, ...], str]]:
+    folder: Path, served: ServedModel, names: Sequence[str] | None = None
+) -> dict[str, Outputs]:
     """Writes `saved_model/` into the folder of a bundle.
 
     Args:
         folder: The folder of the bundle.
         served: What is served.
+        names: Signatures to offer; None for all that make sense.
 
     Returns:
-        Shape and dtype of everything that `serving_default` returns, by name.
+        By signature, shape and dtype of everything that it returns, by name.
 
     Raises:
         InputError: The model uses what a SavedModel of ours cannot keep.
     """
+    functions = signatures(served, names)
     try:
         return backend.save_served_model(
-            str(folder / SAVED_MODEL_NAME), served.function, INPUT_NAME, served.shape, served.dtype,
+            str(folder / SAVED_MODEL_NAME),
+            functions,
+            INPUT_NAME,
+            served.shape,
+            served.dtype,
             served.variables,
-        )  # fmt: skip
+        )
     except AssertionError as error:
         raise InputError(
             "The model uses a lookup table or another resource that is not a Keras variable, which "

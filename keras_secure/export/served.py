@@ -1,10 +1,13 @@
 """A model together with all that stands around it when it is served."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from keras_secure.export.serving import check_guards, input_spec, serving_function
+from keras_secure.errors import InputError
+from keras_secure.export.requirements import check_defences, check_guards, input_spec
+from keras_secure.export.serving import serving_function
+from keras_secure.export.smoothing import Smoothing
 from keras_secure.training import SecureModel
 
 
@@ -18,6 +21,8 @@ class ServedModel:
         dtype: Dtype of its input.
         input_guard: None, or the guard in front of the model.
         output_guard: None, or the guard behind it.
+        defences: Layers between the input guard and the model.
+        smoothing: None, or how the model is asked for votes.
     """
 
     model: Any
@@ -25,17 +30,24 @@ class ServedModel:
     dtype: str
     input_guard: Any = None
     output_guard: Any = None
+    defences: tuple[Any, ...] = ()
+    smoothing: Smoothing | None = None
+
+    @property
+    def parts(self) -> tuple[Any, Any, Any, tuple[Any, ...], Smoothing | None]:
+        """What `serving_function` takes, in its order."""
+        return self.model, self.input_guard, self.output_guard, self.defences, self.smoothing
 
     @property
     def function(self) -> Callable[[Any], dict[str, Any]]:
         """The function of one tensor `x` that `serving_function` makes of all this."""
-        return serving_function(self.model, self.input_guard, self.output_guard)
+        return serving_function(*self.parts)
 
     @property
     def variables(self) -> list[Any]:
         """Every Keras variable that the function reads or updates, once."""
-        parts = (self.input_guard, self.model, self.output_guard)
-        found = {id(v): v for part in parts if part is not None for v in part.variables}
+        layers = (self.input_guard, *self.defences, self.model, self.output_guard)
+        found = {id(v): v for layer in layers if layer is not None for v in layer.variables}
         return list(found.values())
 
 
@@ -43,6 +55,8 @@ def served_model(
     model: Any,
     input_guard: Any,
     output_guard: Any,
+    defences: Sequence[Any],
+    smoothing: Any,
     input_shape: tuple[int | None, ...] | None,
     input_dtype: str | None,
 ) -> ServedModel:
@@ -54,4 +68,22 @@ def served_model(
     model = model.model if isinstance(model, SecureModel) else model
     check_guards(input_guard, output_guard)
     shape, dtype = input_spec(model, input_shape, input_dtype)
-    return ServedModel(model, shape, dtype, input_guard, output_guard)
+    if smoothing is not None and not isinstance(smoothing, Smoothing):
+        raise InputError(
+            f"smoothing is a {type(smoothing).__name__}; a keras_secure.export.Smoothing was "
+            "expected."
+        )
+    if smoothing is not None and getattr(output_guard, "from_logits", False):
+        raise InputError(
+            "A smoothed model answers with shares of votes, which are no logits. Give an "
+            "OutputGuard with from_logits=False."
+        )
+    return ServedModel(
+        model,
+        shape,
+        dtype,
+        input_guard,
+        output_guard,
+        check_defences(defences, shape, dtype),
+        smoothing,
+    )

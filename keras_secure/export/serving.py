@@ -1,16 +1,41 @@
 """The one function that a hardened model is served through."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import keras
 
 from keras_secure.errors import InputError
+from keras_secure.export.status import statuses
 
 INPUT_NAME = "x"
+# A power of two that keeps the sum of any finite values finite, so that only others spoil it.
+_SCALE = 2.0**-64
 
 
-def serving_function(model: Any, input_guard: Any, output_guard: Any) -> Callable[[Any], dict]:
+class Answer(NamedTuple):
+    """What is known of a batch once it went through everything.
+
+    Args:
+        predictions: What is told, zeros for examples that are not answered.
+        status: Int32 tensor of shape (batch,), see `Status`.
+        rejected: Boolean tensor of shape (batch,): the input was rejected or the model failed.
+        answered: Boolean tensor of shape (batch,): neither rejected nor failed nor abstained.
+    """
+
+    predictions: Any
+    status: Any
+    rejected: Any
+    answered: Any
+
+
+def serving_function(
+    model: Any,
+    input_guard: Any = None,
+    output_guard: Any = None,
+    defences: Sequence[Any] = (),
+    smoothing: Any = None,
+) -> Callable[[Any], dict[str, Any]]:
     """Puts the guards around a model, for one graph that needs no code of ours.
 
     An example is rejected when the input guard rejects it, when the model answers it with a NaN, or
@@ -21,90 +46,111 @@ def serving_function(model: Any, input_guard: Any, output_guard: Any) -> Callabl
         model: A built Keras model with one input and one output.
         input_guard: None, or a layer that keeps the shape and has `violations(x)`.
         output_guard: None, or a layer that is called on the predictions.
+        defences: Layers between the input guard and the model, in their order.
+        smoothing: None, or the `Smoothing` that asks the model for votes.
 
     Returns:
-        A function of inputs of shape (batch, ...) that returns `{"predictions": (batch, ...),
-        "rejected": bool (batch,)}`.
+        A function of inputs of shape (batch, ...) without branches, that returns
+        `{"predictions": (batch, ...), "rejected": bool (batch,), "status": int32 (batch,)}`.
     """
+    answer = answering(model, input_guard, output_guard, defences, smoothing, can_branch=False)
 
     def serve(x):
+        given = answer(x)
+        return {
+            "predictions": given.predictions,
+            "rejected": given.rejected,
+            "status": given.status,
+        }
+
+    return serve
+
+
+def answering(
+    model: Any,
+    input_guard: Any,
+    output_guard: Any,
+    defences: Sequence[Any],
+    smoothing: Any,
+    can_branch: bool,
+) -> Callable[[Any], Answer]:
+    """As `serving_function`, for a function that returns an `Answer`.
+
+    Args:
+        model: See there.
+        input_guard: See there.
+        output_guard: See there.
+        defences: See there.
+        smoothing: See there.
+        can_branch: Whether the graph may hold branches, which are faster and which not every
+            format has.
+    """
+
+    def answer(x):
         ops = keras.ops
-        guarded = x if input_guard is None else input_guard(x)
-        raw = model(guarded, training=False)
+        passed, accepted, flagged = screened(x, input_guard, can_branch)
+        for layer in defences:
+            passed = layer(passed)
+        if smoothing is None:
+            raw, decided = model(passed, training=False), None
+        else:
+            raw, decided = smoothing.vote(model, passed)
         if not ops.is_tensor(raw):
             raise InputError(
                 f"Model {model.name!r} returns a {type(raw).__name__}; the guards are defined for "
                 "one tensor. Wrap it in a model with one output."
             )
-        predictions = raw if output_guard is None else output_guard(raw)
-        rejected = _any_by_example(ops.isnan(raw)) | _any_by_example(~ops.isfinite(predictions))
-        if input_guard is not None:
-            rejected = rejected | input_guard.violations(x)
-        mask = ops.reshape(rejected, (-1,) + (1,) * (len(predictions.shape) - 1))
-        predictions = ops.where(mask, ops.zeros_like(predictions), predictions)
-        return {"predictions": predictions, "rejected": rejected}
+        predictions, valid, confident = _released(raw, output_guard)
+        if decided is not None:
+            confident = decided if confident is None else confident & decided
+        if accepted is None:
+            accepted = ops.ones_like(valid)
+        sound = accepted & valid
+        answered = sound if confident is None else sound & confident
+        mask = ops.reshape(answered, (-1,) + (1,) * (len(predictions.shape) - 1))
+        predictions = ops.where(mask, predictions, ops.zeros((), predictions.dtype))
+        status = statuses(accepted, valid, confident, flagged)
+        return Answer(predictions, status, ops.logical_not(sound), answered)
 
-    return serve
-
-
-def input_spec(
-    model: Any, input_shape: tuple[int | None, ...] | None, input_dtype: str | None
-) -> tuple[tuple[int | None, ...], str]:
-    """Finds the shape (batch included, as None) and dtype of a model's one input.
-
-    Args:
-        model: A built Keras model.
-        input_shape: Shape of one example; needed for subclassed models alone.
-        input_dtype: Its dtype; the model's own, or float32, when not given.
-
-    Returns:
-        `(shape, dtype)`.
-
-    Raises:
-        InputError: The model is not built, has several inputs or outputs, or does not say what it
-            takes.
-    """
-    if not isinstance(model, keras.Model):
-        raise InputError(
-            f"A {type(model).__name__} cannot be exported; a keras.Model was expected."
-        )
-    if not model.built:
-        raise InputError(
-            f"Model {model.name!r} is not built, so it has no weights to export. Call it once on "
-            "data, or train it, first."
-        )
-    known = getattr(model, "inputs", None) or []
-    outputs = getattr(model, "outputs", None) or []
-    if len(known) > 1 or len(outputs) > 1:
-        raise InputError(
-            f"Model {model.name!r} has {len(known)} inputs and {len(outputs)} outputs; the guards "
-            "are defined for one of each. Wrap it in a model with one input and one output."
-        )
-    if input_shape is None and not known:
-        raise InputError(
-            f"Model {model.name!r} does not say what it takes. Give input_shape, the shape of one "
-            "example, and input_dtype if that is not float32."
-        )
-    shape = (None, *(known[0].shape[1:] if input_shape is None else input_shape))
-    own_dtype = keras.backend.standardize_dtype(known[0].dtype) if known else "float32"
-    return shape, own_dtype if input_dtype is None else input_dtype
+    return answer
 
 
-def check_guards(input_guard: Any, output_guard: Any) -> None:
-    """Raises `InputError` unless both guards offer what `serving_function` calls."""
-    for guard, name in ((input_guard, "input_guard"), (output_guard, "output_guard")):
-        if guard is not None and not isinstance(guard, keras.layers.Layer):
-            raise InputError(
-                f"{name} is a {type(guard).__name__}; a layer was expected, such as "
-                f"keras_secure.layers.{'InputGuard' if name == 'input_guard' else 'OutputGuard'}()."
-            )
-    if input_guard is not None and not callable(getattr(input_guard, "violations", None)):
-        raise InputError(
-            f"input_guard is a {type(input_guard).__name__} without the method violations(x), "
-            "which says what examples it rejects. Use keras_secure.layers.InputGuard."
-        )
+def screened(x: Any, input_guard: Any, can_branch: bool) -> tuple[Any, Any, Any]:
+    """What the input guard lets pass, which examples it accepts, and which it flags, or None."""
+    if input_guard is None:
+        return x, None, None
+    if hasattr(input_guard, "screen"):
+        return input_guard.screen(x, can_branch)
+    return input_guard(x), keras.ops.logical_not(input_guard.violations(x)), None
 
 
-def _any_by_example(values: Any) -> Any:
-    """Whether anything is true in each example, shape (batch,)."""
-    return keras.ops.any(values, axis=tuple(range(1, len(values.shape))))
+def _released(raw: Any, output_guard: Any) -> tuple[Any, Any, Any]:
+    """What the output guard tells, and of each example whether that is sound and confident."""
+    ops = keras.ops
+    if output_guard is None:
+        return raw, _all_finite(raw), None
+    if not hasattr(output_guard, "release"):
+        predictions = output_guard(raw)
+        return predictions, _no_nan(raw) & _all_finite(predictions), None
+    predictions, valid, confident = output_guard.release(raw)
+    axes = tuple(range(1, len(raw.shape)))
+    valid = ops.all(valid, axis=axes)
+    return predictions, valid, None if confident is None else ops.all(confident, axis=axes)
+
+
+def _all_finite(values: Any) -> Any:
+    """Whether each example holds finite values alone, shape (batch,)."""
+    ops = keras.ops
+    if not keras.backend.is_float_dtype(values.dtype):
+        return ops.ones(ops.shape(values)[:1], "bool")
+    if keras.backend.standardize_dtype(values.dtype) in ("float16", "bfloat16"):
+        values = ops.cast(values, "float32")
+    # One number that is not finite spoils the sum.
+    return ops.isfinite(ops.sum(values * _SCALE, axis=tuple(range(1, len(values.shape)))))
+
+
+def _no_nan(values: Any) -> Any:
+    if not keras.backend.is_float_dtype(values.dtype):
+        return True
+    axes = tuple(range(1, len(values.shape)))
+    return keras.ops.logical_not(keras.ops.any(keras.ops.isnan(values), axis=axes))

@@ -204,14 +204,25 @@ def test_a_served_model_answers_by_name(tmp_path):
     weight = keras.Variable([[2.0], [3.0]], name="weight")
     described = backend.save_served_model(
         str(tmp_path / "served"),
-        lambda x: {"y": tf.matmul(x, weight.value), "any": tf.reduce_any(x > 0, axis=1)},
+        {
+            "serving_default": lambda x: {
+                "y": tf.matmul(x, weight.value),
+                "any": tf.reduce_any(x > 0, axis=1),
+            },
+            "twice": lambda x: {"y": 2 * tf.matmul(x, weight.value)},
+        },
         "x",
         (None, 2),
         "float32",
         [weight],
     )
-    assert described == {"y": ((None, 1), "float32"), "any": ((None,), "bool")}
-    serve, variables = backend.load_served_model(str(tmp_path / "served"))
+    assert described == {
+        "serving_default": {"y": ((None, 1), "float32"), "any": ((None,), "bool")},
+        "twice": {"y": ((None, 1), "float32")},
+    }
+    serve, variables = backend.load_served_model(str(tmp_path / "served"), "serving_default")
+    twice, _ = backend.load_served_model(str(tmp_path / "served"), "twice")
+    assert twice({"x": np.ones((1, 2), "float32")})["y"].tolist() == [[10.0]]
     weight.assign([[0.0], [0.0]])
     answer = serve({"x": np.array([[1.0, 1.0], [0.0, -1.0]], "float32")})
     np.testing.assert_allclose(answer["y"], [[5.0], [-3.0]])

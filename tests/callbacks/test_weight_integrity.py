@@ -222,8 +222,8 @@ def loaded(bundle, monkeypatch, share):
     seen = {}
     load = backend.load_served_model
 
-    def watched_load(path):
-        function, variables = load(path)
+    def watched_load(path, name):
+        function, variables = load(path, name)
         seen.update(variables)
         return function, variables
 

@@ -115,7 +115,9 @@ def test_the_card(bundle):
     assert card["outputs"] == {
         "predictions": {"shape": [None, 10], "dtype": "float32"},
         "rejected": {"shape": [None], "dtype": "bool"},
+        "status": {"shape": [None], "dtype": "int32"},
     }
+    assert set(card["signatures"]) == {"serving_default", "labels", "probabilities", "batch_status"}
     assert card["num_classes"] == 10
     assert card["guards"]["input"]["class"] == "InputGuard"
     assert card["guards"]["input"]["config"]["bounds"] == [0.0, 1.0]
@@ -249,7 +251,7 @@ def test_an_interruption_leaves_what_was_there(
     if existing:
         shutil.copytree(bundle.path, target)
 
-    def fail(*args):
+    def fail(*args, **kwargs):
         if failing == "save_served_model":
             os.makedirs(args[0])
         raise error
@@ -257,7 +259,8 @@ def test_an_interruption_leaves_what_was_there(
     owner = saved_model.backend if failing == "save_served_model" else harden
     monkeypatch.setattr(owner, failing, fail, raising=False)
     if failing != "save_served_model":
-        quick = lambda path, *args: os.makedirs(path) or {"predictions": ((None, 2), "float32")}  # noqa: E731
+        told = {"serving_default": {"predictions": ((None, 2), "float32")}}
+        quick = lambda path, *args: os.makedirs(path) or told  # noqa: E731
         monkeypatch.setattr(saved_model.backend, "save_served_model", quick, raising=False)
     with pytest.raises(type(error) if isinstance(error, OSError) else error):
         export_hardened(model, target, private_key=PRIVATE_KEY, overwrite=True)

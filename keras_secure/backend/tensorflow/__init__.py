@@ -34,12 +34,18 @@ from keras_secure.backend.tensorflow.graph import (
 )
 from keras_secure.backend.tensorflow.host import host_array
 from keras_secure.backend.tensorflow.lookups import first_places, row_counts
-from keras_secure.backend.tensorflow.noise import normal, uniform
+from keras_secure.backend.tensorflow.noise import (
+    normal,
+    portable_normal,
+    unforeseen_key,
+    uniform,
+)
 from keras_secure.backend.tensorflow.optimization_toolkit import (
     toolkit_pruning,
     toolkit_schedules,
 )
 from keras_secure.backend.tensorflow.random_access import example_reader
+from keras_secure.backend.tensorflow.warmup import write_warmup
 from keras_secure.backend.tensorflow.windows import extract_shifts, extract_windows
 
 __all__ = [
@@ -67,6 +73,7 @@ __all__ = [
     "normal",
     "onnx_model",
     "per_example_map",
+    "portable_normal",
     "processor_replicas",
     "pulled_back",
     "replica_count",
@@ -77,5 +84,7 @@ __all__ = [
     "state_variable",
     "toolkit_pruning",
     "toolkit_schedules",
+    "unforeseen_key",
     "uniform",
+    "write_warmup",
 ]

@@ -4,28 +4,35 @@ from typing import Any
 
 import tensorflow as tf
 
+DEFAULT_SIGNATURE = "serving_default"
 
-def save_served_model(path, function, name, shape, dtype, variables):
+
+def save_served_model(path, signatures, name, shape, dtype, variables):
     """See `contract.Backend.save_served_model`."""
-    graph = tf.function(
-        function, input_signature=[tf.TensorSpec(shape, dtype, name=name)], autograph=False
-    )
-    concrete = graph.get_concrete_function()
+    spec = tf.TensorSpec(shape, dtype, name=name)
     module = tf.Module()
     # A SavedModel holds what hangs on its root; the graph alone does not keep its variables.
     module.state = [variable.value for variable in variables]
-    module.serve = graph
-    tf.saved_model.save(module, path, signatures={"serving_default": concrete})
+    traced = {}
+    for signature, function in signatures.items():
+        graph = tf.function(function, input_signature=[spec], autograph=False)
+        traced[signature] = graph.get_concrete_function()
+        if signature == DEFAULT_SIGNATURE:
+            module.serve = graph
+    tf.saved_model.save(module, path, signatures=traced)
     return {
-        output: (tuple(tensor.shape), tensor.dtype.name)
-        for output, tensor in concrete.structured_outputs.items()
+        signature: {
+            output: (tuple(tensor.shape), tensor.dtype.name)
+            for output, tensor in concrete.structured_outputs.items()
+        }
+        for signature, concrete in traced.items()
     }
 
 
-def load_served_model(path):
+def load_served_model(path, name):
     """See `contract.Backend.load_served_model`."""
     loaded = tf.saved_model.load(path)
-    signature = loaded.signatures["serving_default"]
+    signature = loaded.signatures[name]
 
     def serve(inputs):
         # Holding `loaded` keeps the variables that the signature only refers to.

@@ -34,6 +34,20 @@ def uniform(key, streams, counter, count):
     return words[:, :count]
 
 
+def portable_normal(shape, stddev, key, counter):
+    """See `contract.Backend.portable_normal`."""
+    seed = tf.stack([key[0], key[1] + tf.cast(counter, tf.int64)])
+    return tf.random.stateless_normal(shape, seed, stddev=stddev, alg="philox")
+
+
+def unforeseen_key():
+    """See `contract.Backend.unforeseen_key`."""
+    # The operation itself, because tf.random.uniform would take the global seed into account.
+    words = tf.raw_ops.RandomUniformInt(shape=[4], minval=0, maxval=2**31 - 1, seed=0, seed2=0)
+    words = tf.cast(words, tf.int64)
+    return words[:2] * 2**31 + words[2:]
+
+
 def _words_of_streams(key, streams, counter, pairs):
     row_keys = _threefry(key[0], key[1], streams[:, 0], streams[:, 1])
     numbers = tf.cast(tf.range(pairs), tf.uint32)[None]
