@@ -1,9 +1,9 @@
 """A backdoor, from the planting to the repair: BadNets on MNIST or on the digits of scikit-learn.
 
 Run as `python examples/backdoor_repair.py`, with `--epochs 2` for a first look, or as
-`python examples/backdoor_repair.py --dataset mnist --data FOLDER --seeds 20 --rates 0.01 0.05 0.1`
-for the figures of docs/detection.md. FOLDER (or the environment variable KERAS_SECURE_DATA) holds
-`mnist.npz`.
+`python examples/backdoor_repair.py --dataset mnist --data FOLDER --seeds 20 --rates 0.01 0.05 0.1
+--cleanse 20 --clean 30` for the figures of docs/detection.md. FOLDER (or the environment variable
+KERAS_SECURE_DATA) holds `mnist.npz`.
 
 For every seed a share of the training images, drawn from all classes but one, gets a white square
 of 3 x 3 pixels near the corner and the label of that class. Then, for every model trained on them:
@@ -13,6 +13,8 @@ of 3 x 3 pixels near the corner and the label of that class. Then, for every mod
 - for the first `--cleanse` seeds of each rate, `NeuralCleanse` searches the model for its backdoor,
   and the trigger it finds is unlearned on a tenth of the data, clean (`unlearn_trigger`).
 
+`--clean` models trained on clean images are searched too: what is flagged there is a false alarm.
+`--detect` leaves the repairs out.
 Success is measured with the planted trigger, on test images that were never trained on.
 """
 
@@ -84,7 +86,7 @@ def build(shape):
     return model
 
 
-def one_run(data, rate, seed, fit, cleanse):
+def one_run(data, rate, seed, fit, cleanse, mend=True):
     """Plants a backdoor, looks for it, repairs the model, and returns what was measured."""
     x_clean, y_clean, x_test, y_test = data
     keras.utils.clear_session()
@@ -110,6 +112,8 @@ def one_run(data, rate, seed, fit, cleanse):
         # The search needs a few hundred clean images, the unlearning a tenth of the data.
         backdoor = ks.detection.NeuralCleanse(seed=seed).inspect(model, x_test[:500])
         found["cleanse_found"] = backdoor.flagged_classes == (target,)
+        found["cleanse_p_value"] = backdoor.p_values[target]
+    if cleanse and mend:
         unlearned = keras.models.clone_model(model)
         unlearned.set_weights(model.get_weights())
         rows = np.random.default_rng(seed).permutation(len(x))[: len(x) // 10]
@@ -123,12 +127,24 @@ def one_run(data, rate, seed, fit, cleanse):
         )
         found["unlearned_attack"] = repair.attack_after.value
         found["unlearned_cost"] = repair.clean_cost
+    if not mend:
+        return found
     repair = ks.repair.retrain_without(model, x, y, report.flagged, **measured, **fit)
     found["accuracy"] = repair.clean_before.value
     found["attack"] = repair.attack_before.value
     found["retrained_attack"] = repair.attack_after.value
     found["retrained_cost"] = repair.clean_cost
     return found
+
+
+def clean_run(data, seed, fit):
+    """Trains on clean images and returns what `NeuralCleanse` says of the model."""
+    x, y, x_test, _ = data
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(seed)
+    model = build(x.shape[1:])
+    model.fit(x, y, **fit)
+    return ks.detection.NeuralCleanse(seed=seed).inspect(model, x_test[:500])
 
 
 def main():
@@ -140,6 +156,8 @@ def main():
     parser.add_argument("--rates", type=float, nargs="+", default=[0.1])
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--cleanse", type=int, default=10, help="seeds for Neural Cleanse")
+    parser.add_argument("--clean", type=int, default=0, help="clean models for Neural Cleanse")
+    parser.add_argument("--detect", action="store_true", help="detect only, repair nothing")
     options = parser.parse_args()
     if options.dataset == "mnist" and not (options.data and Path(options.data).is_dir()):
         parser.error("mnist needs the folder with mnist.npz: give --data.")
@@ -152,11 +170,17 @@ def main():
     for rate in options.rates:
         for seed in range(options.seeds):
             began = time.perf_counter()
-            found = one_run(data, rate, seed, fit, seed < options.cleanse)
+            found = one_run(data, rate, seed, fit, seed < options.cleanse, not options.detect)
             runs[rate].append(found)
             values = ", ".join(f"{name} {value:.4g}" for name, value in found.items())
             seconds = time.perf_counter() - began
             print(f"rate {rate:g}, seed {seed}: {values}; {seconds:.0f} s", flush=True)
+
+    clean = []
+    for seed in range(options.clean):
+        clean.append(clean_run(data, seed, fit))
+        flagged, p_value = clean[-1].flagged_classes, clean[-1].p_values.min()
+        print(f"clean, seed {seed}: flagged {flagged}, smallest p-value {p_value:.4g}", flush=True)
 
     def column(rate, name, digits=4):
         values = [found[name] for found in runs[rate] if name in found]
@@ -180,6 +204,7 @@ def main():
             ("auroc_plain", "AUROC in the target class, as published"),
             ("poison_flagged", "share of the poison flagged"),
             ("clean_flagged", "share of the clean data flagged"),
+            ("cleanse_p_value", "p-value of the target class"),
             ("retrained_attack", "attack success, retrained without"),
             ("retrained_cost", "clean accuracy lost, retrained without"),
             ("unlearned_attack", "attack success, trigger unlearned"),
@@ -189,6 +214,9 @@ def main():
         print(
             f"  {'Neural Cleanse flags the target class alone':42} {sum(cleansed)}/{len(cleansed)}"
         )
+    if clean:
+        accused = sum(bool(report.flagged_classes) for report in clean)
+        print(f"\nNeural Cleanse flags a class of {accused}/{len(clean)} clean models")
     print(f"\n{(time.perf_counter() - start) / 60:.1f} minutes")
 
 

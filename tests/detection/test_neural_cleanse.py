@@ -68,6 +68,30 @@ def test_a_clean_model_is_not_accused():
         assert report.finding().severity == "ok"
 
 
+def test_two_backdoors_do_not_hide_each_other():
+    model, x = backdoored(60.0)
+    kernel, bias = model.get_weights()
+    kernel[2:4, 1] = 60.0
+    model.set_weights([kernel, bias])
+    report = NeuralCleanse(steps=300, batch_size=24).inspect(model, x)
+    assert set(report.flagged_classes) == {1, 5}
+
+
+def test_classes_that_no_trigger_reaches_are_left_out():
+    model, x = backdoored(60.0)
+    kernel, bias = model.get_weights()
+    bias[[0, 3]] = -1e4
+    model.set_weights([kernel, bias])
+    report = NeuralCleanse(steps=300, batch_size=24).inspect(model, x)
+    assert np.flatnonzero(report.success_rates == 0).tolist() == [0, 3]
+    assert report.p_values[[0, 3]].tolist() == [1.0, 1.0]
+    assert report.flagged_classes == (5,)
+    bias[:] = -1e4
+    bias[2] = 0
+    model.set_weights([kernel, bias])
+    assert NeuralCleanse(steps=10, batch_size=24).inspect(model, x).flagged_classes == ()
+
+
 def test_the_search_is_repeatable_and_works_on_vectors():
     model, x = backdoored(60.0, shape=(36,))
     first, second = (NeuralCleanse(steps=60, batch_size=16).inspect(model, x) for _ in range(2))
