@@ -9,6 +9,7 @@ answers of several kinds and numbers, and DAWN's marks are looked for in them.
 """
 
 import argparse
+import gzip
 import os
 import time
 from pathlib import Path
@@ -213,9 +214,10 @@ def main(argv=None):
     keras.utils.set_random_seed(0)
     data = family.load(options.data)
     options.other = None
-    if options.data is not None and (options.data / "fashion_mnist.npz").exists():
-        with np.load(options.data / "fashion_mnist.npz") as arrays:
-            options.other = arrays["x_test"][..., None] / np.float32(255)
+    other = Path(options.data or ".") / "keras/datasets/fashion-mnist/t10k-images-idx3-ubyte.gz"
+    if options.data is not None and other.exists():
+        pixels = np.frombuffer(gzip.decompress(other.read_bytes()), np.uint8, offset=16)
+        options.other = pixels.reshape(-1, 28, 28, 1) / np.float32(255)
     model = train(data.x, data.y, options.epochs, family)
     print(f"accuracy {(answers(model, data.x_test).argmax(1) == data.y_test).mean():.1%}")
     detection(model, data, family, options, rng)
