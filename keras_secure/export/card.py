@@ -24,6 +24,7 @@ CARD_NAME = "model_card.json"
 def make_card(
     served: ServedModel,
     signatures: dict[str, dict[str, tuple[tuple[int | None, ...], str]]],
+    formats: dict[str, dict[str, Any]],
     metadata: dict[str, Any],
 ) -> dict[str, Any]:
     """Describes an exported model.
@@ -31,6 +32,7 @@ def make_card(
     Args:
         served: What is served.
         signatures: By signature, shape and dtype of everything that it returns, by name.
+        formats: By format, what is known of its file beside the SavedModel.
         metadata: The caller's own JSON-serializable entries.
 
     Returns:
@@ -53,6 +55,7 @@ def make_card(
         "inputs": {INPUT_NAME: {"shape": list(served.shape), "dtype": served.dtype}},
         "outputs": told[DEFAULT],
         "signatures": told,
+        "formats": formats,
         "status_codes": {status.name.lower(): int(status) for status in Status},
         "guards": {
             "input": _describe(served.input_guard),

@@ -7,6 +7,7 @@ from typing import Any
 
 from keras_secure.export.bundle import KERAS_NAME, Bundle
 from keras_secure.export.card import CARD_NAME, check_metadata, dump_card, make_card
+from keras_secure.export.formats import check_formats, write_formats
 from keras_secure.export.saved_model import SAVED_MODEL_NAME, write_saved_model
 from keras_secure.export.served import served_model
 from keras_secure.export.smoothing import Smoothing
@@ -25,6 +26,7 @@ def export_hardened(
     smoothing: Smoothing | None = None,
     signatures: Sequence[str] | None = None,
     warmup: Any = (1,),
+    formats: Sequence[str] = (),
     private_key: Any = None,
     metadata: dict[str, Any] | None = None,
     overwrite: bool = False,
@@ -64,6 +66,9 @@ def export_hardened(
             softmax or sigmoid) `labels` and `probabilities`, and `certified` where it is smoothed.
         warmup: Batch sizes or whole batches for the requests that TensorFlow Serving sends to each
             signature when it loads the model; () for none.
+        formats: Files for other runtimes beside the SavedModel: `"onnx"` writes `model.onnx`,
+            `"litert"` writes `model.tflite`, both with the same guards and the outputs of
+            `serving_default`. Each is run beside the served function before it is kept.
         private_key: The private key to sign with, its unencrypted PEM file or the file's bytes;
             None leaves the bundle unsigned.
         metadata: Further entries of the card, JSON-serializable: training data, privacy spent.
@@ -78,7 +83,8 @@ def export_hardened(
         The `Bundle`.
 
     Raises:
-        InputError: An argument cannot be used, `path` is taken, or the model cannot be exported.
+        InputError: An argument cannot be used, `path` is taken, the model cannot be exported, or a
+            format cannot hold it with its guards.
 
     Example:
 
@@ -101,6 +107,7 @@ def export_hardened(
         model, input_guard, output_guard, defences, smoothing, input_shape, input_dtype
     )
     batches = warmup_batches(warmup, served)
+    formats = check_formats(formats, served)
     metadata = check_metadata(metadata)
     key = None if private_key is None else load_private_key(private_key)
     with staged_folder(path, overwrite, _is_bundle) as staging:
@@ -108,7 +115,8 @@ def export_hardened(
         write_warmup(staging / SAVED_MODEL_NAME, served, batches, outputs)
         if include_keras:
             served.model.save(staging / KERAS_NAME)
-        card = make_card(served, outputs, metadata)
+        files = write_formats(staging, served, formats)
+        card = make_card(served, outputs, files, metadata)
         (staging / CARD_NAME).write_bytes(dump_card(card))
         if key is None:
             write_manifest(staging)

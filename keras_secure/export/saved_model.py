@@ -1,10 +1,12 @@
 """The SavedModel of a bundle."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
 from keras_secure import backend
 from keras_secure.errors import InputError
+from keras_secure.export.formats import stored_compactly
 from keras_secure.export.served import ServedModel
 from keras_secure.export.serving import INPUT_NAME
 from keras_secure.export.signatures import signatures
@@ -30,6 +32,8 @@ def write_saved_model(
     Raises:
         InputError: The model uses what a SavedModel of ours cannot keep.
     """
+    # Weights that compression made integers stay integers on the disk.
+    served = dataclasses.replace(served, model=stored_compactly(served.model))
     functions = signatures(served, names)
     try:
         return backend.save_served_model(
