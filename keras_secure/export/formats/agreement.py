@@ -44,13 +44,19 @@ def check_agreement(
     evaluate = _evaluator(served)
     phases = np.random.default_rng(0).uniform(1, 1e3, _TRIALS)
     for name, batch in generated_batches(served):
-        expected = [evaluate(batch, 0.0, 0.0)]
+        try:
+            expected = [evaluate(batch, 0.0, 0.0)]
+        except Exception:  # some kernels of TensorFlow refuse to run on nothing
+            if len(batch):
+                raise
+            report["no_examples"] = "refused by TensorFlow"
+            continue
         expected += [evaluate(batch, tolerance / 10, phase) for phase in phases]
         try:
             answered = run(batch)
         except Exception as error:  # every runtime has errors of its own
             if len(batch) == 0:
-                # An error is no wrong answer; several kernels refuse to run on nothing.
+                # An error is no wrong answer.
                 report["no_examples"] = "refused by the runtime"
                 continue
             raise InputError(
