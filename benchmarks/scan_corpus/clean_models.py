@@ -155,7 +155,7 @@ def lookups():
     return keras.Model([colour, code], layers.Dense(2)(joined))
 
 
-def features():
+def feature_space():
     space = keras.utils.FeatureSpace(
         {
             "age": keras.utils.FeatureSpace.float_normalized(),
@@ -169,6 +169,11 @@ def features():
 
     data = {"age": [1.0, 2.0, 3.0], "kind": ["a", "b", "a"], "size": [0.1, 0.5, 0.9]}
     space.adapt(tf.data.Dataset.from_tensor_slices(data))
+    return space
+
+
+def features():
+    space = feature_space()
     return keras.Model(space.get_inputs(), layers.Dense(1)(space.get_encoded_features()))
 
 

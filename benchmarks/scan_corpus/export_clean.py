@@ -32,7 +32,10 @@ ARCHIVES = [
 ]
 LEGACY = [models.perceptron, models.convolution, models.recurrent, models.several_outputs]
 WEIGHTS = [models.subclassed, models.attention, models.quantized, models.zeros]
-SAVED = [models.perceptron, models.text, models.recurrent]
+SAVED = [
+    *(models.perceptron, models.text, models.recurrent, models.quantized, models.adapted),
+    models.lookups,
+]
 
 
 class Exports:
@@ -76,6 +79,13 @@ def export_all(exports):
     keep(models.zeros, ".npz", lambda model, path: arrays(model, path, np.savez_compressed))
     keep(models.nested, "_unzipped", lambda model, path: model.save(path, zipped=False))
     keep(models.mobile_network, ".keras", lambda model, path: model.save(path))
+    keep(models.feature_space, ".keras", lambda space, path: space.save(path))
+
+    def sharded(model, path):
+        path.mkdir()
+        model.save_weights(path / "model.weights.json", max_shard_size=2e-6)
+
+    keep(models.attention, "_sharded", sharded)
 
 
 class Own(tf.Module):
@@ -127,6 +137,39 @@ def decode_images():
     return module
 
 
+class FromData(tf.Module):
+    """A function that goes through a dataset, kept in memory, and prints."""
+
+    @tf.function(input_signature=[tf.TensorSpec((None,))])
+    def __call__(self, x):
+        tf.print("values", tf.shape(x))
+        data = tf.data.Dataset.from_tensor_slices(x).map(lambda value: value * 2).cache().batch(2)
+        return data.reduce(0.0, lambda total, values: total + tf.reduce_sum(values))
+
+
+def save_session(path):
+    """A model of TensorFlow 1, with a file of words."""
+    words = path.with_suffix(".txt")
+    words.write_text("one\ntwo\n")
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        x = v1.placeholder(tf.float32, (None, 3), name="x")
+        name = tf.constant(str(words))
+        v1.add_to_collection(v1.GraphKeys.ASSET_FILEPATHS, name)
+        source = tf.lookup.TextFileInitializer(
+            name,
+            *(tf.string, tf.lookup.TextFileIndex.WHOLE_LINE),
+            *(tf.int64, tf.lookup.TextFileIndex.LINE_NUMBER),
+        )
+        table = tf.lookup.StaticHashTable(source, -1)
+        y = v1.Print(x @ v1.get_variable("w", (3, 2)), [x], "values: ")
+        session.run([v1.global_variables_initializer(), v1.tables_initializer()])
+        inputs = {"x": x, "words": v1.placeholder(tf.string, (None,))}
+        outputs = {"y": y, "index": table.lookup(inputs["words"])}
+        v1.saved_model.simple_save(session, str(path), inputs, outputs, v1.tables_initializer())
+    words.unlink()
+
+
 def export_other(exports):
     exports.add("module", lambda path: tf.saved_model.save(Own(), path))
 
@@ -137,6 +180,8 @@ def export_other(exports):
         words.unlink()
 
     exports.add("asset", with_asset)
+    exports.add("data", lambda path: tf.saved_model.save(FromData(), path))
+    exports.add("session", save_session)
     exports.add("images", lambda path: tf.saved_model.save(decode_images(), path))
     for make in (models.perceptron, models.convolution, models.attention, models.features):
         exports.add(
@@ -149,14 +194,44 @@ def export_other(exports):
         ),
     )
 
-    def bundle(path):
-        import keras_secure as ks
+    export_own(exports)
 
-        # The bundle's own guard goes into its graph, and its model beside it.
-        guard = ks.layers.InputGuard(bounds=(0.0, 1.0))
-        ks.export.export_hardened(models.perceptron(), path, input_guard=guard, include_keras=True)
 
-    exports.add("bundle", bundle)
+def export_own(exports):
+    """What this library writes itself: bundles, and models whose classes are its own."""
+    import keras_secure as ks
+    from keras_secure.compression import quantize, quantize_aware
+
+    harden = ks.export.export_hardened
+
+    def guarded(path):
+        # The bundle's own guards go into its graph, and its model beside it.
+        guards = {
+            "input_guard": ks.layers.InputGuard(bounds=(0.0, 1.0)),
+            "output_guard": ks.layers.OutputGuard(),
+            "defences": [ks.layers.FeatureSqueezing(bit_depth=4)],
+        }
+        key = ks.integrity.generate_key_pair()[0]
+        harden(models.perceptron(), path, include_keras=True, private_key=key, **guards)
+
+    def quantized(path):
+        model = models.convolution()
+        quantize(model, bits=4)
+        harden(model, path)
+
+    def smoothed(path):
+        harden(models.perceptron(), path, smoothing=ks.export.Smoothing(0.25, num_samples=10))
+
+    exports.add("bundle", guarded)
+    exports.add("bundle_quantized", quantized)
+    exports.add("bundle_smoothed", smoothed)
+    exports.add(
+        "bundle_formats", lambda path: harden(models.perceptron(), path, formats=("onnx", "litert"))
+    )
+    exports.add(
+        "quantize_aware.keras", lambda path: quantize_aware(models.convolution()).save(path)
+    )
+    exports.add("secured.keras", lambda path: ks.SecureModel(models.perceptron()).save(path))
 
 
 def main():

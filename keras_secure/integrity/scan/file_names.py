@@ -6,10 +6,12 @@ matter: the model reads or writes where its author wanted. Names are followed ba
 operations that savers use, and through calls of functions; any other operation on the way is told.
 """
 
+import contextlib
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from keras_secure.integrity.scan.saved_model_messages import MalformedMessage, parse_message
 from keras_secure.integrity.scan.strings import location_kind
 from keras_secure.integrity.scan.tensorflow_ops import CACHE_OPS, CHECKPOINT_OPS
 
@@ -46,7 +48,7 @@ def fixed_file_names(meta_graph: Any, tick: Callable[[], None]) -> Iterator[tupl
         `(place, operation, name)`, where the name is what the graph holds of it, or in brackets the
         operation that makes it.
     """
-    fed = {_name(asset.tensor_info.name) for asset in meta_graph.assets}
+    fed = {_name(asset.tensor_info.name) for asset in asset_files(meta_graph)}
     fed.add(_name(meta_graph.saver.filename))
     graph = meta_graph.graph
     bodies = {"": _Body(graph.nodes, [], fed)}
@@ -76,6 +78,23 @@ def fixed_file_names(meta_graph: Any, tick: Callable[[], None]) -> Iterator[tupl
                         sinks.add((name, index))
                         grown = True
     yield from _bound(meta_graph.objects, bodies, sinks, tick)
+
+
+def asset_files(meta_graph: Any) -> Iterator[Any]:
+    """The files of its own that a model names, in the places of TensorFlow 2 and of 1.
+
+    Args:
+        meta_graph: A `MetaGraph` message.
+
+    Yields:
+        `Asset` messages; what cannot be parsed is left out.
+    """
+    yield from meta_graph.assets
+    for entry in meta_graph.collections:
+        if entry.key == b"saved_model_assets":
+            for item in entry.value.any.value:
+                with contextlib.suppress(MalformedMessage):
+                    yield parse_message("Asset", item.value)
 
 
 def _bound(

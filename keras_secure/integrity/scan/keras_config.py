@@ -5,7 +5,8 @@ from typing import Any
 
 from keras_secure.integrity.scan import keras_names
 from keras_secure.integrity.scan.collector import Collector
-from keras_secure.integrity.scan.own_names import OWN_CLASSES
+from keras_secure.integrity.scan.foreign_modules import may_import, reaches_out
+from keras_secure.integrity.scan.known_classes import is_builtin, is_keras_2, is_legacy, is_ours
 from keras_secure.integrity.scan.parameter_budget import declared_parameters
 from keras_secure.integrity.scan.place import Place, quoted
 from keras_secure.integrity.scan.shapes import Shape, layer_inputs
@@ -160,7 +161,7 @@ class _Walk:
         registered = value.get("registered_name")
         label = f"{quoted(module)}>{quoted(name)}" if module else quoted(name)
         names = {f"{module}>{name}"}
-        if not _may_import(module, name):
+        if not may_import(module, name):
             # Where nothing is registered under that name, Keras goes by module and name.
             names |= {n for n in (registered, name if ">" in name else None) if isinstance(n, str)}
         if allowed := names & self.collector.allow:
@@ -172,14 +173,14 @@ class _Walk:
             )
         elif not isinstance(module, (str, type(None))):
             self.add("scan.keras.malformed", f"The module of {label} is no string.", path)
-        elif _is_ours(module, registered, name):
+        elif is_ours(module, registered, name):
             self.add("scan.keras.own_class", f"{label} belongs to keras_secure.", path, **evidence)
-        elif _is_builtin(module, name, registered) or _is_keras_2(module, name, registered):
+        elif is_builtin(module, name, registered) or is_keras_2(module, name, registered):
             pass
         elif module in _BUILTIN_MODULES and ">" not in name:
-            if not self.legacy or not _is_legacy(name):
+            if not self.legacy or not is_legacy(name):
                 self.add("scan.keras.class", f"{label} is no class of Keras.", path, **evidence)
-        elif module and _reaches_out(module, name):
+        elif module and reaches_out(module, name):
             self.add(
                 "scan.keras.module",
                 f"Loading would look up {label}, which no model needs.",
@@ -196,7 +197,7 @@ class _Walk:
             self.add("scan.keras.malformed", "A function has no name that is a string.", path)
             return
         names = {f"{module}>{name}"}
-        if not _may_import(module, name):
+        if not may_import(module, name):
             names |= {n for n in (registered, name if ">" in name else None) if isinstance(n, str)}
             names.discard("function")
         short = name.rpartition(">")[2]
@@ -214,7 +215,7 @@ class _Walk:
             self.foreign_function(label, module, path, evidence)
 
     def foreign_function(self, label, module, path, evidence) -> None:
-        if module is None or not _reaches_out(module, str(evidence["function"])):
+        if module is None or not reaches_out(module, str(evidence["function"])):
             self.add("scan.keras.class", f"{label} is no function of Keras.", path, **evidence)
         else:
             self.add(
@@ -318,104 +319,3 @@ def _lambda_kind(config: Any) -> str:
     if isinstance(function, str):
         return f"the function {quoted(function, 80)!r}"
     return "Python code that the file carries" if function else "a Python function"
-
-
-def _is_ours(module, registered, name) -> bool:
-    """Whether it is a component of this library, under its own name and in its own module."""
-    short = name.removeprefix("keras_secure>")
-    if short not in OWN_CLASSES:
-        return False
-    if module is None:
-        return name != short and registered is None
-    return module.startswith("keras_secure.") and registered == f"keras_secure>{short}"
-
-
-def _is_builtin(module, name, registered) -> bool:
-    if name not in keras_names.KERAS_CLASSES.get(module or "", ()):
-        return False
-    return registered in (None, name)
-
-
-def _is_keras_2(module, name, registered) -> bool:
-    """Whether it is what Keras 2 and tf_keras write for a class of their own."""
-    if registered not in (None, name):
-        return False
-    if module in _KERAS_2_MODULES:
-        return name in _KERAS_2_MODULES[module]
-    package, _, short = name.partition(">")
-    # Their optimizers are registered as if they were the user's.
-    return (
-        module is None
-        and package == "Custom"
-        and (short in keras_names.KERAS_CLASSES["keras.optimizers"])
-    )
-
-
-_KERAS_2_MODULES = {
-    f"{root}.engine.functional": ("Functional",)
-    for root in ("keras", "keras.src", "tf_keras", "tf_keras.src")
-}
-
-
-def _is_legacy(name: str) -> bool:
-    return name in keras_names.LEGACY_CLASSES or any(
-        name in names for names in keras_names.KERAS_CLASSES.values()
-    )
-
-
-def _may_import(module: Any, name: str) -> bool:
-    """Whether looking the object up could end in a module that no layer comes from."""
-    return isinstance(module, str) and bool(module) and _reaches_out(module, name)
-
-
-def _reaches_out(module: str, name: str) -> bool:
-    """Whether naming this module can be no mistake: no package of layers has such a name."""
-    import sys
-
-    root = module.split(".")[0]
-    if root in ("keras", "tf_keras", "tensorflow"):
-        # A class that is missing from our list is one thing, a function that acts another.
-        return name in _ACTING or not name[:1].isupper() or root != "keras"
-    return root in sys.stdlib_module_names or root in _REACHING
-
-
-_ACTING = frozenset({"KerasFileEditor", "CustomObjectScope", "ExportArchive", "Progbar", "Config"})
-_REACHING = frozenset(
-    [
-        "IPython",
-        "PIL",
-        "aiohttp",
-        "cloudpickle",
-        "cv2",
-        "dask",
-        "dill",
-        "fabric",
-        "flask",
-        "git",
-        "h5py",
-        "httpx",
-        "jax",
-        "joblib",
-        "numba",
-        "numpy",
-        "nt",
-        "pandas",
-        "paramiko",
-        "pip",
-        "pkg_resources",
-        "posix",
-        "psutil",
-        "pty",
-        "pywin32",
-        "requests",
-        "scipy",
-        "setuptools",
-        "sklearn",
-        "torch",
-        "torchvision",
-        "urllib3",
-        "wget",
-        "win32api",
-        "yaml",
-    ]
-)

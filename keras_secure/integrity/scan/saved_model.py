@@ -5,7 +5,7 @@ from typing import Any
 
 from keras_secure.integrity.scan import tensorflow_ops
 from keras_secure.integrity.scan.collector import Collector
-from keras_secure.integrity.scan.file_names import fixed_file_names
+from keras_secure.integrity.scan.file_names import asset_files, fixed_file_names
 from keras_secure.integrity.scan.json_document import read_json
 from keras_secure.integrity.scan.keras_config import inspect_config
 from keras_secure.integrity.scan.names import name_problem
@@ -97,7 +97,7 @@ def _inspect_meta_graph(meta_graph: Any, place: Place, collector: Collector) -> 
             place.inside(where),
             target=text,
         )
-    for asset in meta_graph.assets:
+    for asset in asset_files(meta_graph):
         name = _text(asset.filename)
         if problem := name_problem(name):
             collector.add(
@@ -234,17 +234,6 @@ def _inspect_collection(entry: Any, place: Place, collector: Collector) -> None:
                 inner,
                 target=text,
             )
-        if key == "saved_model_assets":
-            try:
-                asset = parse_message("Asset", value)
-            except MalformedMessage:
-                continue
-            if problem := name_problem(_text(asset.filename)):
-                collector.add(
-                    "scan.savedmodel.asset",
-                    f"The asset's name {quoted(asset.filename)!r} {problem}.",
-                    inner,
-                )
 
 
 def _collected(value: Any) -> Iterator[bytes]:

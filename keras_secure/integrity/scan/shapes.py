@@ -41,13 +41,13 @@ def layer_inputs(model: dict[str, Any]) -> Iterator[tuple[dict[str, Any], Shape]
     >>> inputs = {"class_name": "InputLayer", "config": {"name": "a", "batch_shape": [None, 5]}}
     >>> dense = {"class_name": "Dense", "config": {"name": "b", "units": 3}}
     >>> [shape for _, shape in layer_inputs({"config": {"layers": [inputs, dense, dense]}})]
-    [None, (None, 5), (None, 3)]
+    [(None, 5), (None, 5), (None, 3)]
     """
     config = model.get("config")
     layers = config.get("layers") if isinstance(config, dict) else None
     if not isinstance(layers, list):
         return
-    before: Shape = None
+    before = _whole(model.get("build_config"), "input_shape")
     outputs: dict[str, Shape] = {}
     for layer in layers:
         if not isinstance(layer, dict) or not isinstance(layer.get("config"), dict):
@@ -55,6 +55,7 @@ def layer_inputs(model: dict[str, Any]) -> Iterator[tuple[dict[str, Any], Shape]
             continue
         calls = layer.get("inbound_nodes")
         shape = before if not isinstance(calls, list) else outputs.get(_source(calls))
+        shape = _said(layer) or shape
         yield layer, shape
         inner, depth = layer, 0
         while str(inner.get("class_name")) in _WRAPPERS and depth < 8:
@@ -65,6 +66,28 @@ def layer_inputs(model: dict[str, Any]) -> Iterator[tuple[dict[str, Any], Shape]
             yield inner, (None, shape[-1]) if shape else None
         before = _output(str(layer.get("class_name")), layer["config"], shape)
         outputs[str(layer.get("name", layer["config"].get("name")))] = before
+
+
+def _said(layer: dict[str, Any]) -> Shape:
+    """The shape that a layer itself gives for its input, as the first of a model may."""
+    config = layer["config"]
+    for key in ("batch_shape", "batch_input_shape"):
+        if whole := _whole(config, key):
+            return whole
+    for key in ("shape", "input_shape"):
+        if isinstance(config.get(key), list):
+            return _whole({key: [None, *config[key]]}, key)
+    if layer.get("class_name") != "Embedding" and type(config.get("input_dim")) is int:
+        return _whole({"dim": [None, config["input_dim"]]}, "dim")
+    return None
+
+
+def _whole(config: Any, key: str) -> Shape:
+    """A shape out of a configuration; None where it is not one of a batch."""
+    sizes = config.get(key) if isinstance(config, dict) else None
+    if not isinstance(sizes, list) or len(sizes) < 2:
+        return None
+    return tuple(_count(size) for size in sizes)
 
 
 def _source(calls: list[Any]) -> str:
@@ -90,11 +113,6 @@ def _source(calls: list[Any]) -> str:
 
 def _output(name: str, config: dict[str, Any], shape: Shape) -> Shape:
     """The shape that a layer gives; None where it takes more than a line to tell."""
-    for key in ("batch_shape", "batch_input_shape"):
-        if shape is None and isinstance(config.get(key), list):
-            shape = tuple(_count(size) for size in config[key])
-    if shape is not None and len(shape) < 2:
-        return None
     if name == "InputLayer" or shape is None or config.get("data_format") == "channels_first":
         return shape if name == "InputLayer" else None
     if name in _UNCHANGED:

@@ -248,7 +248,11 @@ def chained(*layers, shape=(None, 4)):
     return layer("Sequential", {"layers": [first, *layers]}, module="keras")
 
 
-WIDE = layer("Dense", {"units": 10**5})
+def wide_first(more):
+    return layer("Dense", {"units": 10**5} | more)
+
+
+WIDE = wide_first({})
 CHAINS = {
     "inputs": (chained(layer("Dense", {"units": 100}), shape=(None, 10**7)), True),
     "two layers": (chained(WIDE, layer("ReLU"), WIDE), True),
@@ -257,6 +261,19 @@ CHAINS = {
         True,
     ),
     "a wrapper": (chained(layer("TimeDistributed", {"layer": WIDE}), shape=(None, 2, 10**5)), True),
+    "what the model was built for": (
+        layer("Sequential", {"layers": [WIDE]}, "keras")
+        | {"build_config": {"input_shape": [None, 10**5]}},
+        True,
+    ),
+    "what the first layer expects": (
+        layer("Sequential", {"layers": [wide_first({"batch_input_shape": [None, 10**5]})]}),
+        True,
+    ),
+    "a shape without the batch": (
+        layer("Sequential", {"layers": [wide_first({"input_shape": [10**5]})]}, "keras"),
+        True,
+    ),
     "growth": (
         chained(
             layer("UpSampling2D", {"size": [1000, 1000]}),
