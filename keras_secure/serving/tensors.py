@@ -117,12 +117,13 @@ def _numbers(value: Any, spec: TensorSpec) -> np.ndarray:
         return np.zeros(array.shape, "float32" if dtype == "bfloat16" else dtype)
     if dtype == "bool":
         return array if kind == "b" else _wrong_type(spec)
-    if kind not in "iuf":
-        return _wrong_type(spec)
     if dtype in _FLOATS:
-        return _floats(array, spec)
-    if kind == "f":
-        return _wrong_type(spec)
+        return _floats(array, spec) if kind in "iuf" else _wrong_type(spec)
+    if kind not in "iu":
+        # NumPy has no type for whole numbers on both sides of 2**63.
+        array = np.array(value, object)
+        if any(type(item) is not int for item in array.flat):
+            return _wrong_type(spec)
     bounds = np.iinfo(dtype)
     if array.min() < bounds.min or array.max() > bounds.max:
         raise _refusal(f"Input {spec.name!r}: a number does not fit into {dtype}")
