@@ -20,9 +20,7 @@ LAYERS = {
     "Dense": ((5,), lambda: keras.layers.Dense(4, activation="relu", name="part")),
     "EinsumDense": (
         (3, 5),
-        lambda: keras.layers.EinsumDense(
-            "abc,cde->abde", (3, 2, 4), bias_axes="d", name="part"
-        ),
+        lambda: keras.layers.EinsumDense("abc,cde->abde", (3, 2, 4), bias_axes="d", name="part"),
     ),
     "Conv1D": ((9, 3), lambda: keras.layers.Conv1D(4, 3, padding="causal", name="part")),
     "Conv2D": ((7, 7, 4), lambda: keras.layers.Conv2D(4, 3, groups=2, name="part")),
@@ -53,7 +51,12 @@ def test_every_kind_of_layer_is_tried():
     assert set(LAYERS) == {cls.__name__ for cls in COMPRESSED_LAYERS}
 
 
-@pytest.mark.parametrize("kind", LAYERS)
+QUICK = ("Dense", "EinsumDense", "Conv2D", "DepthwiseConv2D", "Conv1DTranspose")
+
+
+@pytest.mark.parametrize(
+    "kind", [k if k in QUICK else pytest.param(k, marks=pytest.mark.slow) for k in LAYERS]
+)
 def test_each_layer_trains_quantized_and_strips_to_the_same_outputs(kind, tmp_path):
     model, x, y = network(kind)
     before = [np.asarray(weight) for weight in model.weights]
@@ -96,7 +99,10 @@ def test_each_layer_trains_quantized_and_strips_to_the_same_outputs(kind, tmp_pa
         np.testing.assert_array_equal(old, np.asarray(weight))
 
 
-@pytest.mark.parametrize("kind", ["Dense", "Conv2D", "SeparableConv1D"])
+@pytest.mark.parametrize(
+    "kind",
+    ["Conv2D", *(pytest.param(k, marks=pytest.mark.slow) for k in ("Dense", "SeparableConv1D"))],
+)
 def test_clustered_kernels_have_as_many_values_as_asked(kind):
     model, x, y = network(kind)
     trained = cluster_aware(model, 4, initial="density")

@@ -1,0 +1,243 @@
+"""What compression costs in accuracy and saves in bytes, beside the Model Optimization Toolkit.
+
+    python benchmarks/compression.py --data FOLDER [--peer benchmarks/peers/env-tfmot]
+
+FOLDER holds mnist.npz. One float network is trained; from its weights every way of compression
+trains on for as many epochs again, ours in this process and the toolkit's on tf_keras in an
+environment of its own (benchmarks/peers/build_compression.sh).
+
+`zeros` is the share of zeros in all kernels, and `levels` the most values a kernel (clusters) or
+one of its output channels (bits) has, both read from the exported SavedModel. `gzip` is the size of
+that file's numbers after gzip, as a share of the float network's float32 weights, and `bound` what
+it may be at most: 1.3 times the information in it, plus 32 bits for each number that is not
+compressed. The information is the entropy of where the zeros are, 32 bits for each weight that is
+not zero, and the entropy of integers and clusters by kernel, with 32 bits for each scale and value.
+
+Exits with 1 if a way loses more than one point of the float accuracy, 2 bits after training loses
+less than training with them, a file has other zeros or levels, or is above its bound, or the
+toolkit is more than half a point better.
+"""
+
+import argparse
+import gzip
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import keras
+import numpy as np
+from compression_task import BATCH, compile_model, gzipped, load, network
+
+import keras_secure as ks
+from keras_secure.compression.kernels import model_kernels
+
+LEARNING_RATE = 1e-3
+TUNING_RATE = 1e-3
+ALLOWANCE = 1.3
+CALLBACKS = ks.callbacks
+
+
+def train(model, x, y, epochs, learning_rate, callbacks=()):
+    """Fits a model as usual, from one seed."""
+    keras.utils.set_random_seed(0)
+    compile_model(keras, model, learning_rate)
+    model.fit(x, y, BATCH, epochs, verbose=0, callbacks=list(callbacks))
+    return model
+
+
+def copy_of(model):
+    """The same network with the same weights."""
+    copy = network(keras)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def ways(start, fit):
+    """Yields (name, ordinary model) for each way; `fit(model, callbacks)` trains on."""
+    compression = ks.compression
+    pruned = fit(start(), [CALLBACKS.Pruning(0.8)])
+    yield "prune 80%", pruned
+    blocks = fit(start(), [CALLBACKS.Pruning(pattern="2:4")])
+    yield "2:4", blocks
+    yield "16 clusters", compression.strip(fit(compression.cluster_aware(start(), 16)))
+    for bits in (8, 4, 3, 2):
+        trained = fit(compression.quantize_aware(start(), bits))
+        yield f"QAT {bits} bits", compression.strip(trained)
+    for bits in (8, 4, 3, 2):
+        model = start()
+        compression.quantize(model, bits)
+        yield f"after training {bits} bits", model
+    hold = [CALLBACKS.HoldZeros()]
+    trained = fit(compression.quantize_aware(pruned, 8), hold)
+    yield "prune 80%, QAT 8 bits", compression.strip(trained)
+    trained = fit(compression.quantize_aware(blocks, 4), hold)
+    yield "2:4, QAT 4 bits", compression.strip(trained)
+    trained = fit(compression.cluster_aware(pruned, 16), hold)
+    yield "prune 80%, 16 clusters", compression.strip(trained)
+
+
+def entropy(values):
+    """Bits of the entropy of a whole array's values."""
+    counts = np.unique(values, return_counts=True)[1]
+    return float(-(counts * np.log2(counts / counts.sum())).sum())
+
+
+def information(model, kind):
+    """Bits of information in a compressed model, as the module says."""
+    kernels = model_kernels(model)
+    quantized = ks.compression.quantized_weights(model) if "bits" in kind else {}
+    clustered = ks.compression.clustered_weights(model) if "clusters" in kind else {}
+    bits = 0.0
+    for variable in model.variables:
+        weight = np.asarray(variable)
+        if variable.path in quantized:
+            found = quantized[variable.path]
+            bits += entropy(found.values) + 32 * found.scale.size
+        elif variable.path in clustered:
+            found = clustered[variable.path]
+            bits += entropy(found.indices) + 32 * found.values.size
+        elif variable.path in kernels and ("prune" in kind or "2:4" in kind):
+            bits += entropy(weight != 0) + 32 * np.count_nonzero(weight)
+        else:
+            bits += 32 * weight.size
+    return bits
+
+
+def unpacked(integers, shape):
+    """int8 values of a file's integers: plain, or in packed bytes, the first in the low bits."""
+    if integers.dtype == np.int8:
+        return integers
+    size = int(np.prod(shape))
+    count = next(n for n in (2, 4) if -(-size // n) == integers.size)
+    width = 8 // count
+    parts = (integers[:, None] >> (width * np.arange(count))) & (2**width - 1)
+    signed = np.where(parts >= 2 ** (width - 1), parts.astype(int) - 2**width, parts)
+    return signed.ravel()[:size].reshape(shape).astype(np.int8)
+
+
+def exported(model, folder):
+    """Exports a model; returns its kernels, read from the file, and that file's gzipped bytes."""
+    ks.export.export_hardened(model, folder)
+    path = Path(folder) / "saved_model"
+    _, variables = ks.backend.load_served_model(str(path), "serving_default")
+    found = {name: np.asarray(variable) for name, variable in variables.items()}
+    kernels = []
+    for layer in ("first", "second", "hidden", "top"):
+        shape = tuple(model.get_layer(layer).kernel.shape)
+        parts = {k: v for k, v in found.items() if layer in k and "bias" not in k}
+        integers = next((v for v in parts.values() if v.dtype in (np.int8, np.uint8)), None)
+        if integers is None:
+            (kernel,) = (v for v in parts.values() if v.shape == shape)
+        else:
+            (scale,) = (v for v in parts.values() if v.dtype == np.float32)
+            kernel = unpacked(integers, shape) * scale
+        kernels.append(kernel)
+    data = [file.read_bytes() for file in sorted((path / "variables").glob("*.data-*"))]
+    return kernels, len(gzip.compress(b"".join(data), 9))
+
+
+def check(name, kernels):
+    """Says what of a file's kernels is not as its name promises; None if all is."""
+    zeros = [float((kernel == 0).mean()) for kernel in kernels]
+    if "prune 80%" in name and any(abs(share - 0.8) > 0.02 and share < 0.8 for share in zeros):
+        return f"zeros {zeros}"
+    if "2:4" in name:
+        # Of the first convolution's one input channel no weight can be spared.
+        for kernel in kernels[1:]:
+            rows = np.moveaxis(kernel != 0, -2, -1)
+            counts = np.add.reduceat(rows.astype(int), range(0, rows.shape[-1], 4), axis=-1)
+            if counts.max() > 2:
+                return "more than two of four"
+    if "clusters" in name and max(len(np.unique(kernel)) for kernel in kernels) > 16:
+        return "more than 16 values"
+    if "bits" in name:
+        bits = int(name.split(" bits")[0].split()[-1])
+        if levels(kernels) > 2**bits:
+            return f"more than {2**bits} levels"
+    return None
+
+
+def levels(kernels):
+    """The most values any output channel of any kernel has."""
+    return max(len(np.unique(channel)) for k in kernels for channel in k.reshape(-1, k.shape[-1]).T)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--peer", help="the folder of the toolkit's environment")
+    parser.add_argument("--examples", type=int, default=60_000)
+    parser.add_argument("--epochs", type=int, default=3)
+    options = parser.parse_args()
+    x, y, x_test, y_test = load(options.data, options.examples)
+
+    def accuracy(model):
+        compile_model(keras, model, 0.0)
+        return model.evaluate(x_test, y_test, 500, verbose=0)[1]
+
+    def fit(model, callbacks=()):
+        return train(model, x, y, options.epochs, TUNING_RATE, callbacks)
+
+    keras.utils.set_random_seed(0)
+    base = train(network(keras), x, y, options.epochs, LEARNING_RATE)
+    base_accuracy = accuracy(base)
+    raw = 4 * base.count_params()
+    failures, ours = [], {}
+    print(
+        f"{len(x)} examples, {options.epochs} epochs; float accuracy {base_accuracy:.4f}, ", end=""
+    )
+    print(f"{raw} bytes, gzip {gzipped(base.get_weights()) / raw:.3f}")
+    print(f"{'':26}{'accuracy':>9}{'zeros':>7}{'levels':>7}{'gzip':>7}{'bound':>7}  toolkit")
+
+    peer = {}
+    if options.peer:
+        peer = run_peer(options, base)
+    for name, model in ways(lambda: copy_of(base), fit):
+        found = ours[name] = accuracy(model)
+        with tempfile.TemporaryDirectory() as folder:
+            kernels, size = exported(model, f"{folder}/bundle")
+        bound = ALLOWANCE * information(model, name) / 8
+        zeros = sum((k == 0).sum() for k in kernels) / sum(k.size for k in kernels)
+        count = max(len(np.unique(k)) for k in kernels) if "clusters" in name else levels(kernels)
+        other = peer.get(name)
+        shown = "" if other is None else f"{other.pop('accuracy'):.4f} {other}"
+        print(
+            f"{name:26}{found:9.4f}{zeros:7.3f}{count:7}{size / raw:7.3f}{bound / raw:7.3f}  {shown}",
+            flush=True,
+        )
+        wrong = check(name, kernels)
+        if wrong:
+            failures.append(f"{name}: {wrong}")
+        if size > bound:
+            failures.append(f"{name}: {size} bytes, of at most {bound:.0f}")
+        if not name.startswith("after") and found < base_accuracy - 0.01:
+            failures.append(f"{name}: more than a point is lost")
+        if other is not None and found < float(shown.split()[0]) - 0.005:
+            failures.append(f"{name}: the toolkit is better")
+    if ours["after training 2 bits"] > ours["QAT 2 bits"] - 0.02:
+        failures.append("2 bits after training do as well as in training")
+    print("\n".join(f"FAILED {failure}" for failure in failures) or "all as promised")
+    return 1 if failures else 0
+
+
+def run_peer(options, base):
+    """The toolkit's results by name."""
+    worker = Path(__file__).parent / "peers" / "worker_tfmot.py"
+    with tempfile.TemporaryDirectory() as folder:
+        weights = base.get_weights()
+        np.savez(f"{folder}/weights.npz", **{f"{i:03}": w for i, w in enumerate(weights)})
+        arguments = [options.data, options.examples, options.epochs, TUNING_RATE]
+        output = subprocess.run(
+            [f"{options.peer}/bin/python", worker, *map(str, arguments), f"{folder}/weights.npz"],
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+        ).stdout
+    results = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+    return {result.pop("name"): result for result in results}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
