@@ -179,7 +179,8 @@ class _Reading:
         seq = record["seq"]
         if not self._begun:
             self._begun = True
-            if seq != 0 and self._lines == 1:
+            # Only a file that goes on with another begins in the middle of the chain.
+            if seq != 0 and self._lines == 1 and record["kind"] == "continue":
                 self._next, self._previous = seq, record["prev"]
                 self._find(
                     "continued",
