@@ -168,7 +168,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", required=True)
     parser.add_argument("--peer", help="the folder of the toolkit's environment")
-    parser.add_argument("--examples", type=int, default=60_000)
+    parser.add_argument("--examples", type=int, default=20_000)
     parser.add_argument("--epochs", type=int, default=3)
     options = parser.parse_args()
     x, y, x_test, y_test = load(options.data, options.examples)
@@ -185,10 +185,8 @@ def main():
     base_accuracy = accuracy(base)
     raw = 4 * base.count_params()
     failures, ours = [], {}
-    print(
-        f"{len(x)} examples, {options.epochs} epochs; float accuracy {base_accuracy:.4f}, ", end=""
-    )
-    print(f"{raw} bytes, gzip {gzipped(base.get_weights()) / raw:.3f}")
+    print(f"{len(x)} examples, {options.epochs} epochs; float accuracy {base_accuracy:.4f},")
+    print(f"{raw} bytes as float32, after gzip {gzipped(base.get_weights()) / raw:.3f} of them")
     print(f"{'':26}{'accuracy':>9}{'zeros':>7}{'levels':>7}{'gzip':>7}{'bound':>7}  toolkit")
 
     peer = {}
@@ -203,10 +201,8 @@ def main():
         count = max(len(np.unique(k)) for k in kernels) if "clusters" in name else levels(kernels)
         other = peer.get(name)
         shown = "" if other is None else f"{other.pop('accuracy'):.4f} {other}"
-        print(
-            f"{name:26}{found:9.4f}{zeros:7.3f}{count:7}{size / raw:7.3f}{bound / raw:7.3f}  {shown}",
-            flush=True,
-        )
+        shares = f"{size / raw:7.3f}{bound / raw:7.3f}"
+        print(f"{name:26}{found:9.4f}{zeros:7.3f}{count:7}{shares}  {shown}", flush=True)
         wrong = check(name, kernels)
         if wrong:
             failures.append(f"{name}: {wrong}")

@@ -206,7 +206,7 @@ def test_nested_shared_and_functional_models_are_rebuilt():
     assert len(quantized_weights(strip(trained))) == 2
 
 
-@pytest.mark.parametrize("jit_compile", [True, False])
+@pytest.mark.parametrize("jit_compile", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_in_mixed_precision_and_compiled_steps_kernels_are_rounded_in_float32(jit_compile):
     keras.config.set_dtype_policy("mixed_bfloat16")
     model, x, y = network("Conv2D")
