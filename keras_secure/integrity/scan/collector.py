@@ -1,5 +1,6 @@
 """Gathers findings while a scan runs, within its limits."""
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Collection
@@ -119,6 +120,7 @@ def _short(value: Any) -> Any:
         return [_short(item) for item in value[:20]]
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 2**63:
         return quoted(str(value)) if value.bit_length() < 4000 else "a huge number"
-    return (
-        value if isinstance(value, (bool, int, float, type(None))) else quoted(repr(value)[:2000])
-    )
+    if isinstance(value, float) and not math.isfinite(value):
+        return repr(value)  # of which JSON has no number
+    plain = isinstance(value, (bool, int, float, type(None)))
+    return value if plain else quoted(repr(value)[:2000])
