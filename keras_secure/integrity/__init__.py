@@ -16,7 +16,8 @@ from keras_secure.integrity.key_files import (
 from keras_secure.integrity.keys import fingerprint, generate_key_pair
 from keras_secure.integrity.load import load_model
 from keras_secure.integrity.manifest import build_manifest, read_manifest, write_manifest
-from keras_secure.integrity.repair import RepairReport, repair
+from keras_secure.integrity.repair import repair
+from keras_secure.integrity.repair_report import RepairReport
 from keras_secure.integrity.report import VerificationReport
 from keras_secure.integrity.scan import ScanLimits, ScanReport, scan
 from keras_secure.integrity.sign import sign

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_secure.errors import IntegrityError
-from keras_secure.integrity.manifest import read_limited
+from keras_secure.integrity.small_files import read_plain_file
 from keras_secure.integrity.strict_json import canonical_bytes, parse_json
 
 MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
@@ -99,7 +99,7 @@ def read_envelope(path: str | os.PathLike) -> tuple[Envelope, bytes]:
         InputError: It cannot be read.
         IntegrityError: It is a link, too large, or no envelope.
     """
-    data = read_limited(Path(path))
+    data = read_plain_file(Path(path))
     return parse_envelope(data, f"The signature file {os.fspath(path)}"), data
 
 

@@ -1,24 +1,23 @@
 """A manifest: the SHA-256 and the size of every file of a folder, as canonical JSON."""
 
-import hashlib
 import json
 import os
 import re
-import stat
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from keras_secure.errors import InputError, IntegrityError
 from keras_secure.integrity.atomic import write_atomically
-from keras_secure.integrity.paths import path_problem
+from keras_secure.integrity.paths import path_problem, printable
+from keras_secure.integrity.shards import digest_files
+from keras_secure.integrity.small_files import read_plain_file
 from keras_secure.integrity.strict_json import canonical_bytes
+from keras_secure.integrity.tree import WHOLE, survey
 
 FORMAT = "keras_secure.manifest"
 VERSION = 1
 MANIFEST_NAME = "manifest.json"
 
-_MAX_BYTES = 64 * 2**20
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -47,18 +46,24 @@ def build_manifest(folder: str | os.PathLike) -> dict[str, Any]:
     ...     build_manifest(folder)["files"]["a.txt"]["size"]
     3
     """
-    files = {}
-    for path, entry in walk(folder):
+    tree = survey(Path(folder), skip=(MANIFEST_NAME,))
+    if WHOLE in tree.files:
+        raise InputError(f"Folder {os.fspath(folder)} cannot be read: it is a file.")
+    for path in [*tree.links, *tree.special]:
+        raise IntegrityError(
+            f"{printable(path)} in {folder} is a symbolic link or a special file, whose bytes the "
+            "folder does not own. Replace it by a plain file, or remove it."
+        )
+    for path in tree.files:
         if problem := path_problem(path):
             raise IntegrityError(
                 f"File {path!r} in {folder} cannot be put into a manifest: {problem}. Rename it."
             )
-        if not is_plain_file(entry):
-            raise IntegrityError(
-                f"{path} in {folder} is a symbolic link or a special file, whose bytes the folder "
-                "does not own. Replace it by a plain file, or remove it."
-            )
-        files[path] = describe_file(Path(folder, path))
+    found = digest_files([tree.location(path) for path in tree.files], shard_size=None)
+    files = {
+        path: {"sha256": file.digests[0], "size": file.size}
+        for path, file in zip(tree.files, found, strict=True)
+    }
     return {"files": files, "format": FORMAT, "version": VERSION}
 
 
@@ -113,62 +118,7 @@ def read_manifest(source: str | os.PathLike | bytes) -> dict[str, Any]:
         return _parse(source, "The manifest", IntegrityError)
     path = Path(source)
     path = path / MANIFEST_NAME if path.is_dir() else path
-    return _parse(read_limited(path), f"The manifest {path}", IntegrityError)
-
-
-def read_limited(path: Path) -> bytes:
-    """Reads a small plain file, refusing one that is too large to be what it claims."""
-    try:
-        if not stat.S_ISREG(path.lstat().st_mode):
-            raise IntegrityError(
-                f"{path} is not a plain file. Replace the link or special file by the real one."
-            )
-        with path.open("rb") as file:
-            data = file.read(_MAX_BYTES + 1)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
-    if len(data) > _MAX_BYTES:
-        raise IntegrityError(f"{path} is larger than {_MAX_BYTES} bytes, so it was not read.")
-    return data
-
-
-def describe_file(path: Path) -> dict[str, Any]:
-    """Hashes a file in pieces, so that a model of any size fits in memory."""
-    digest, size = hashlib.sha256(), 0
-    try:
-        with path.open("rb") as file:
-            while piece := file.read(2**20):
-                digest.update(piece)
-                size += len(piece)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
-    return {"sha256": digest.hexdigest(), "size": size}
-
-
-def walk(folder: str | os.PathLike) -> Iterator[tuple[str, os.DirEntry]]:
-    """Yields (relative path, entry) of all that is not a folder, in sorted order, links unfollowed.
-
-    A manifest at the top is left out: it cannot describe itself.
-    """
-    pending = [("", os.fspath(folder))]
-    while pending:
-        prefix, here = pending.pop()
-        try:
-            with os.scandir(here) as listing:
-                entries = sorted(listing, key=lambda entry: entry.name)
-        except OSError as error:
-            raise InputError(f"Folder {here} cannot be read: {error.strerror}.") from error
-        for entry in entries:
-            path = prefix + entry.name
-            if entry.is_dir(follow_symlinks=False):
-                pending.append((path + "/", entry.path))
-            elif path != MANIFEST_NAME:
-                yield path, entry
-
-
-def is_plain_file(entry: os.DirEntry) -> bool:
-    """Whether a folder's entry is an ordinary file, and not a link, device, pipe or socket."""
-    return entry.is_file(follow_symlinks=False)
+    return _parse(read_plain_file(path), f"The manifest {path}", IntegrityError)
 
 
 def _parse(data: bytes, what: str, error: type[Exception]) -> dict[str, Any]:

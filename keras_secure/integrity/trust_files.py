@@ -11,6 +11,7 @@ from typing import Any
 from keras_secure.errors import InputError, IntegrityError
 from keras_secure.integrity.atomic import write_atomically
 from keras_secure.integrity.key_files import load_public_key, public_pem
+from keras_secure.integrity.small_files import read_small_file
 from keras_secure.integrity.strict_json import parse_json
 from keras_secure.integrity.times import as_time, format_time
 from keras_secure.integrity.trust import Revocation, Trust, TrustedKey
@@ -18,7 +19,6 @@ from keras_secure.integrity.trust import Revocation, Trust, TrustedKey
 FORMAT = "keras_secure.trust"
 VERSION = 1
 
-_MAX_BYTES = 2**20
 _FIELDS = {"endorsements", "format", "keys", "revoked", "threshold", "version"}
 _KEY_FIELDS = {"key", "name", "not_after", "not_before"}
 _REVOKED_FIELDS = {"fingerprint", "reason", "since"}
@@ -183,16 +183,3 @@ def _time(value: Any, name: str) -> datetime | None:
 
 def _optional(time: datetime | None) -> str | None:
     return None if time is None else format_time(time)
-
-
-def read_small_file(path: str | os.PathLike) -> bytes:
-    """Reads a file of trust or endorsement, which is never larger than 1 MiB."""
-    try:
-        with open(path, "rb") as file:
-            data = file.read(_MAX_BYTES + 1)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{os.fspath(path)} cannot be read: {reason}.") from error
-    if len(data) > _MAX_BYTES:
-        raise InputError(f"{os.fspath(path)} is larger than such a file may be (1 MiB).")
-    return data

@@ -11,11 +11,13 @@ from typing import Any
 from keras_secure.findings import Finding
 from keras_secure.integrity.authenticate import Authentication
 from keras_secure.integrity.differences import find_differences
+from keras_secure.integrity.freshness import release_problems, replay_hints
 from keras_secure.integrity.report import VerificationReport
 from keras_secure.integrity.shards import SHARD_SIZE, shard_bounds
 from keras_secure.integrity.signature_file import own_names, read_signature, signature_path
+from keras_secure.integrity.small_files import read_small_file
 from keras_secure.integrity.statement import Statement
-from keras_secure.integrity.times import as_time, format_time, now
+from keras_secure.integrity.times import as_time, now
 from keras_secure.integrity.tree import WHOLE, survey
 from keras_secure.integrity.trust import Trust, as_trust
 
@@ -85,14 +87,14 @@ def verify(
     if seen.statement is None:
         return _report(root, seen, [])
     statement = seen.statement
-    findings = _state_problems(root, statement, min_serial, not_before)
+    findings = release_problems(root, statement, min_serial, not_before)
     if root.is_dir() == (WHOLE in statement.files):
         findings.append(_other_kind(root, statement))
         return _report(root, seen, findings)
     beside = [name for name in statement.files if name != WHOLE]
     tree = survey(root, own_names(root, target), beside)
     differences = find_differences(statement, tree, check_modes)
-    return _report(root, seen, [*findings, *differences, *_replayed(statement, differences)])
+    return _report(root, seen, [*findings, *differences, *replay_hints(statement, differences)])
 
 
 def verify_contents(
@@ -118,7 +120,7 @@ def verify_contents(
     seen = read_signature(signature_path(root), as_trust(trust), now())
     if seen.statement is None:
         return _report(root, seen, [])
-    findings = _state_problems(root, seen.statement, min_serial, None)
+    findings = release_problems(root, seen.statement, min_serial, None)
     if not _are_signed(data, seen.statement):
         findings.append(
             _finding("changed", f"{root.name!r} was changed", {"path": WHOLE, "size": len(data)})
@@ -128,8 +130,6 @@ def verify_contents(
 
 def with_endorsements(trust: Trust, endorsements: Iterable[bytes | str | os.PathLike]) -> Trust:
     """A trust that also heeds the given endorsements, or files of them."""
-    from keras_secure.integrity.trust_files import read_small_file
-
     if isinstance(endorsements, bytes | str | os.PathLike):
         endorsements = [endorsements]
     new = [each if isinstance(each, bytes) else read_small_file(each) for each in endorsements]
@@ -147,67 +147,10 @@ def _are_signed(data: bytes, statement: Statement) -> bool:
     return tuple(found) == record.digests
 
 
-def _state_problems(
-    root: Path, statement: Statement, min_serial: int | None, not_before: datetime | str | None
-) -> list[Finding]:
-    findings = []
-    state = {"serial": statement.serial, "created": statement.created}
-    if min_serial is not None and statement.serial < min_serial:
-        findings.append(
-            _finding(
-                "rollback",
-                f"it has serial number {statement.serial}, and {min_serial} or later was expected: "
-                "an older release was put in its place",
-                {**state, "min_serial": min_serial},
-            )
-        )
-    if not_before is not None:
-        earliest = format_time(as_time(not_before, "not_before"))
-        if statement.created < earliest:
-            when = statement.created or "no time that it tells"
-            findings.append(
-                _finding(
-                    "rollback",
-                    f"it was signed at {when}, and {earliest} or later was expected: an older "
-                    "release was put in its place",
-                    {**state, "not_before": earliest},
-                )
-            )
-    if statement.check_name and root.name != statement.name:
-        findings.append(
-            _finding(
-                "name",
-                f"it is named {root.name!r}, and was signed under the name {statement.name!r}",
-                {"name": root.name, "signed_name": statement.name},
-            )
-        )
-    return findings
-
-
 def _other_kind(root: Path, statement: Statement) -> Finding:
     kinds = ("a folder", "a single file")
     now_kind, then_kind = kinds if root.is_dir() else kinds[::-1]
     return _finding("special", f"it is {now_kind}, and {then_kind} was signed", {"path": WHOLE})
-
-
-def _replayed(statement: Statement, differences: list[Finding]) -> list[Finding]:
-    """A hint where so much differs that the signature itself may be the one that was replaced."""
-    changed = {"integrity.changed", "integrity.truncated", "integrity.extended"}
-    number = sum(finding.id in changed for finding in differences)
-    full = sum(bool(record.size) for record in statement.files.values() if record.size is not None)
-    if not number or number * 2 < full or not statement.own:
-        return []
-    return [
-        Finding(
-            "integrity.other_contents",
-            "info",
-            f"the signature is valid, but for other contents: those of serial number "
-            f"{statement.serial}, signed at {statement.created}; an old signature may have been "
-            "put here",
-            {"serial": statement.serial, "created": statement.created, "changed": number},
-            "Compare time and serial number with those of the release that you expect.",
-        )
-    ]
 
 
 def _finding(name: str, statement: str, evidence: dict[str, Any]) -> Finding:
