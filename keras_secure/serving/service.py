@@ -270,10 +270,12 @@ class Service:
         exchange.identity = identity
         if not identity.may(exchange.model, exchange.verb):
             raise Refusal(403, f"These credentials do not allow {exchange.verb} here.", "scope")
-        self._rates.take(_limited(identity, exchange), identity.rate)
+        # Who runs the server is granted these by name, and needs them when it is pressed.
+        if exchange.verb not in ("metrics", "admin"):
+            self._rates.take(_limited(identity, exchange), identity.rate)
         return identity
 
-    def _find(self, exchange: Exchange) -> tuple[Any, Any]:
+    def _model(self, exchange: Exchange) -> Any:
         model = self.models.get(exchange.model)
         if model is None:
             raise Refusal(
@@ -281,6 +283,10 @@ class Service:
                 f"Servable not found for request: Latest({exchange.model[:128]})",
                 "unknown_model",
             )
+        return model
+
+    def _find(self, exchange: Exchange) -> tuple[Any, Any]:
+        model = self._model(exchange)
         version = None
         if exchange.version is not None:
             text = exchange.version
@@ -398,7 +404,7 @@ class Service:
 
     async def _change(self, exchange: Exchange, change: str) -> bytes:
         self._admit(exchange)
-        self._find(exchange)
+        self._model(exchange)
         try:
             # A swap that was begun is finished, also when its client has lost patience.
             told = await asyncio.shield(asyncio.ensure_future(self.swap(exchange.model, change)))
