@@ -43,6 +43,7 @@ SHOWN_BY = {
     "attacks.Problem": "attacks.IterativeAttack",
     "attacks.RobustnessReport": "attacks.evaluate",
     "attacks.TrustReport": "attacks.trust_check",
+    "audit.CompressionReport": "audit.compare_compressed",
     "compression.ClusteredWeight": "compression.clustered_weights",
     "compression.CompressedConv1D": "compression.quantize_aware",
     "compression.CompressedConv1DTranspose": "compression.quantize_aware",

@@ -1,5 +1,7 @@
 """Measurements become findings, and findings become a report that a person can act on."""
 
+from keras_secure.audit.compare_compressed import compare_compressed
+from keras_secure.audit.compression_report import CompressionReport
 from keras_secure.audit.judge import judge
 from keras_secure.audit.report import AuditReport
 from keras_secure.audit.robustness import robustness_section
@@ -8,6 +10,8 @@ from keras_secure.audit.write import write_report
 
 __all__ = [
     "AuditReport",
+    "CompressionReport",
+    "compare_compressed",
     "judge",
     "robustness_section",
     "summary_table",
