@@ -19,7 +19,8 @@ from keras_secure.integrity.links import link_problem
 from keras_secure.integrity.paths import path_problem
 from keras_secure.integrity.sign import add_signatures
 from keras_secure.integrity.statement import FileRecord, Statement, encode_statement
-from keras_secure.integrity.statement_reading import EditedStatementError, decode_statement
+from keras_secure.integrity.statement_fields import EditedStatementError
+from keras_secure.integrity.statement_reading import decode_statement
 
 PRIVATE, PUBLIC = generate_key_pair()
 DIGEST = "ab" * 32
