@@ -180,6 +180,10 @@ class Backend(Protocol):
         """
 
     @staticmethod
+    def named_constant(value: Any, dtype: str, name: str) -> Any:
+        """An array as a constant of the graph that is being traced, under that name, if it can."""
+
+    @staticmethod
     def normal(size: int, stddev: Any, key: Any, counter: Any) -> Any:
         """Draws `size` float32 normal values as a pure function of `key` and `counter`.
 
@@ -288,6 +292,10 @@ class Backend(Protocol):
     @staticmethod
     def toolkit_schedules() -> Any:
         """The toolkit's module of pruning schedules, imported as above (not traceable)."""
+
+    @staticmethod
+    def trace(function: Callable, shape: Sequence[int | None], dtype: str) -> None:
+        """Traces what `compiled` returned for one tensor, and runs nothing (not traceable)."""
 
     @staticmethod
     def unforeseen_key() -> Any:

@@ -61,7 +61,8 @@ class Bundle:
 
         Raises:
             IntegrityError: A file changed since the bundle was opened.
-            InputError: `check_weights` is no share, or there is no such signature.
+            InputError: `check_weights` is no share, or asks to watch weights that are constants; or
+                there is no such signature.
         """
         check_share(check_weights)
         if signature not in self.card["signatures"]:
@@ -73,6 +74,11 @@ class Bundle:
             verify(self.path, self.trust).raise_if_failed()
         model, variables = backend.load_served_model(str(self.saved_model), signature)
         spec = self.card["inputs"][INPUT_NAME]
+        if check_weights and self.card["num_parameters"] and not variables:
+            raise InputError(
+                "The weights of this bundle are constants of its graph, which nobody can watch in "
+                "memory. Export with constant_weights=False for that, or give check_weights=0."
+            )
         if not check_weights or not variables:
             return lambda x: model({INPUT_NAME: _as_input(x, spec["shape"], spec["dtype"])})
         digests = WeightDigests(

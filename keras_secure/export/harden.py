@@ -26,6 +26,7 @@ def export_hardened(
     smoothing: Smoothing | None = None,
     signatures: Sequence[str] | None = None,
     warmup: Any = (1,),
+    constant_weights: bool | None = None,
     formats: Sequence[str] = (),
     private_key: Any = None,
     metadata: dict[str, Any] | None = None,
@@ -66,6 +67,9 @@ def export_hardened(
             softmax or sigmoid) `labels` and `probabilities`, and `certified` where it is smoothed.
         warmup: Batch sizes or whole batches for the requests that TensorFlow Serving sends to each
             signature when it loads the model; () for none.
+        constant_weights: Whether the weights are constants of the SavedModel's graph, which makes
+            it faster, or variables, which `Bundle.load(check_weights=...)` can watch. By default
+            constants, unless they take more than 256 MiB or the model updates some of them.
         formats: Files for other runtimes beside the SavedModel: `"onnx"` writes `model.onnx`,
             `"litert"` writes `model.tflite`, both with the same guards and the outputs of
             `serving_default`. Each is run beside the served function before it is kept.
@@ -111,7 +115,7 @@ def export_hardened(
     metadata = check_metadata(metadata)
     key = None if private_key is None else load_private_key(private_key)
     with staged_folder(path, overwrite, _is_bundle) as staging:
-        outputs = write_saved_model(staging, served, signatures)
+        outputs = write_saved_model(staging, served, signatures, constant_weights)
         write_warmup(staging / SAVED_MODEL_NAME, served, batches, outputs)
         if include_keras:
             served.model.save(staging / KERAS_NAME)

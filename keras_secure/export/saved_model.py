@@ -6,6 +6,7 @@ from pathlib import Path
 
 from keras_secure import backend
 from keras_secure.errors import InputError
+from keras_secure.export.constants import with_constants
 from keras_secure.export.formats import stored_compactly
 from keras_secure.export.served import ServedModel
 from keras_secure.export.serving import INPUT_NAME
@@ -17,7 +18,10 @@ Outputs = dict[str, tuple[tuple[int | None, ...], str]]
 
 
 def write_saved_model(
-    folder: Path, served: ServedModel, names: Sequence[str] | None = None
+    folder: Path,
+    served: ServedModel,
+    names: Sequence[str] | None = None,
+    constant_weights: bool | None = None,
 ) -> dict[str, Outputs]:
     """Writes `saved_model/` into the folder of a bundle.
 
@@ -25,6 +29,8 @@ def write_saved_model(
         folder: The folder of the bundle.
         served: What is served.
         names: Signatures to offer; None for all that make sense.
+        constant_weights: Whether the model's weights are constants of the graph; None where that is
+            possible and they are small.
 
     Returns:
         By signature, shape and dtype of everything that it returns, by name.
@@ -33,7 +39,9 @@ def write_saved_model(
         InputError: The model uses what a SavedModel of ours cannot keep.
     """
     # Weights that compression made integers stay integers on the disk.
-    served = dataclasses.replace(served, model=stored_compactly(served.model))
+    model = stored_compactly(served.model)
+    model = with_constants(model, constant_weights, served.shape, served.dtype)
+    served = dataclasses.replace(served, model=model)
     functions = signatures(served, names)
     try:
         return backend.save_served_model(

@@ -50,10 +50,10 @@ def serving_function(
         smoothing: None, or the `Smoothing` that asks the model for votes.
 
     Returns:
-        A function of inputs of shape (batch, ...) without branches, that returns
+        A function of inputs of shape (batch, ...) that returns
         `{"predictions": (batch, ...), "rejected": bool (batch,), "status": int32 (batch,)}`.
     """
-    answer = answering(model, input_guard, output_guard, defences, smoothing, can_branch=False)
+    answer = answering(model, input_guard, output_guard, defences, smoothing)
 
     def serve(x):
         given = answer(x)
@@ -72,7 +72,6 @@ def answering(
     output_guard: Any,
     defences: Sequence[Any],
     smoothing: Any,
-    can_branch: bool,
 ) -> Callable[[Any], Answer]:
     """As `serving_function`, for a function that returns an `Answer`.
 
@@ -82,13 +81,11 @@ def answering(
         output_guard: See there.
         defences: See there.
         smoothing: See there.
-        can_branch: Whether the graph may hold branches, which are faster and which not every
-            format has.
     """
 
     def answer(x):
         ops = keras.ops
-        passed, accepted, flagged = screened(x, input_guard, can_branch)
+        passed, accepted, flagged = screened(x, input_guard)
         for layer in defences:
             passed = layer(passed)
         if smoothing is None:
@@ -115,12 +112,12 @@ def answering(
     return answer
 
 
-def screened(x: Any, input_guard: Any, can_branch: bool) -> tuple[Any, Any, Any]:
+def screened(x: Any, input_guard: Any) -> tuple[Any, Any, Any]:
     """What the input guard lets pass, which examples it accepts, and which it flags, or None."""
     if input_guard is None:
         return x, None, None
     if hasattr(input_guard, "screen"):
-        return input_guard.screen(x, can_branch)
+        return input_guard.screen(x)
     return input_guard(x), keras.ops.logical_not(input_guard.violations(x)), None
 
 

@@ -35,7 +35,7 @@ def signatures(served: Any, names: Sequence[str] | None) -> dict[str, Function]:
     Raises:
         InputError: A name is unknown, or the model cannot be asked so.
     """
-    answer = backend.compiled(answering(*served.parts, can_branch=True))
+    answer = backend.compiled(answering(*served.parts))
     makers: dict[str, Callable[[], Function]] = {
         DEFAULT: lambda: _predictions(answer),
         LABELS: lambda: _labels(answer, _threshold(served)),
@@ -144,7 +144,7 @@ def _probabilities(answer: Callable, from_logits: bool) -> Function:
 def _certified(served: Any) -> Function:
     def certified(x):
         ops = keras.ops
-        passed, accepted, _ = screened(x, served.input_guard, True)
+        passed, accepted, _ = screened(x, served.input_guard)
         for layer in served.defences:
             passed = layer(passed)
         label, radius = served.smoothing.certify(served.model, passed)

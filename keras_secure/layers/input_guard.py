@@ -91,33 +91,22 @@ class InputGuard(keras.layers.Layer):
         ops = keras.ops
         return ops.logical_not(self._accepted(ops.convert_to_tensor(inputs)))
 
-    def screen(self, inputs, can_branch=True):
+    def screen(self, inputs):
         """Does all that the guard does, for a graph that is served.
 
         Args:
             inputs: Tensor of shape (batch, ...).
-            can_branch: Whether the graph may hold a branch, so that replacing values costs only
-                batches with something to replace.
 
         Returns:
             What the layer returns; a boolean tensor of shape (batch,), True for examples that are
             not rejected; and one that is True for examples that are flagged, or None unless
             `on_violation="flag"`.
         """
-        ops = keras.ops
         accepted = self._accepted(inputs)
         flagged = None
         if self.on_violation == "flag":
-            flagged = ops.logical_not(self._inside(inputs))
-        if not keras.backend.is_float_dtype(inputs.dtype) and self.on_violation != "reject":
-            return self._clipped(inputs), accepted, flagged
-        if not can_branch:
-            return self._replaced(inputs, accepted), accepted, flagged
-        clipped = self._clipped(inputs)
-        passed = ops.cond(
-            ops.all(accepted), lambda: clipped, lambda: self._replaced(inputs, accepted)
-        )
-        return passed, accepted, flagged
+            flagged = keras.ops.logical_not(self._inside(inputs))
+        return self._replaced(inputs, accepted), accepted, flagged
 
     def compute_output_shape(self, input_shape):
         """The shape of the inputs."""
@@ -144,8 +133,8 @@ class InputGuard(keras.layers.Layer):
         ops = keras.ops
         accepted = None
         if keras.backend.is_float_dtype(inputs.dtype):
-            wide = ops.cast(inputs, self._wide(inputs.dtype))
-            accepted = ops.isfinite(ops.sum(wide * _SCALE, axis=_all_but_batch(inputs)))
+            scaled = ops.cast(inputs, self._wide(inputs.dtype)) * _SCALE
+            accepted = ops.isfinite(ops.sum(scaled, axis=_all_but_batch(inputs)))
         if self.on_violation == "reject":
             inside = self._inside(inputs)
             return inside if accepted is None else accepted & inside
@@ -161,21 +150,17 @@ class InputGuard(keras.layers.Layer):
             low, high = low - self.tolerance, high + self.tolerance
         if not axes:
             return (inputs >= low) & (inputs <= high)
-        # `initial` lets a batch of no examples through.
-        above = ops.max(inputs, axis=axes, initial=low) <= high
-        return above & (ops.min(inputs, axis=axes, initial=high) >= low)
-
-    def _clipped(self, inputs):
-        low, high = (keras.ops.cast(limit, inputs.dtype) for limit in self._limits(inputs.dtype))
-        return keras.ops.clip(inputs, low, high)
+        if 0 in inputs.shape[1:]:
+            return ops.ones(ops.shape(inputs)[:1], "bool")
+        return (_reduced(ops.max, inputs, axes) <= high) & (_reduced(ops.min, inputs, axes) >= low)
 
     def _replaced(self, inputs, accepted):
         """The values inside the bounds, and the lower bound all over examples not accepted."""
         ops = keras.ops
-        low = ops.cast(self._limits(inputs.dtype)[0], inputs.dtype)
+        low, high = (ops.cast(limit, inputs.dtype) for limit in self._limits(inputs.dtype))
         accepted = ops.reshape(accepted, (-1,) + (1,) * (len(inputs.shape) - 1))
         # Replaced before it is clipped: a NaN that went through `clip` would spoil the gradient.
-        return self._clipped(ops.where(accepted, inputs, low))
+        return ops.clip(ops.where(accepted, inputs, low), low, high)
 
     def _wide(self, dtype):
         """The dtype to compare in: half precision cannot hold a bound plus the tolerance."""
@@ -206,3 +191,9 @@ class InputGuard(keras.layers.Layer):
 
 def _all_but_batch(inputs):
     return tuple(range(1, len(inputs.shape)))
+
+
+def _reduced(reduction, inputs, axes):
+    # Keras refuses a batch of no examples, known as such, without an initial value.
+    known = {"initial": 0} if inputs.shape[0] == 0 else {}
+    return reduction(inputs, axis=axes, **known)

@@ -8,7 +8,6 @@ from keras_secure.arguments import is_number
 from keras_secure.errors import InputError
 from keras_secure.registration import component
 
-_SCALE = 2.0**-64
 _SMALLEST = 2.0**-126
 # What is clearly smaller than a number, also in single precision.
 _BELOW = 1.0 - 2.0**-22
@@ -124,9 +123,12 @@ class OutputGuard(keras.layers.Layer):
 
     def call(self, inputs):
         """Returns the coarsened probabilities; see the class."""
-        guarded, valid, confident = self.release(inputs)
+        ops = keras.ops
+        scores, _, valid = self._judged(inputs)
+        # Replaced before all else: a NaN would spoil the gradient.
+        guarded, _, confident = self.release(ops.where(valid, scores, 0.0))
         told = valid if confident is None else valid & confident
-        return keras.ops.where(told, guarded, 0.0)
+        return ops.where(told, guarded, 0.0)
 
     def release(self, inputs):
         """Does all that the guard does, for a graph that is served.
@@ -142,13 +144,7 @@ class OutputGuard(keras.layers.Layer):
         """
         ops = keras.ops
         classes = self._classes(inputs.shape)
-        scores = ops.cast(inputs, self._output_dtype(inputs.dtype))
-        values = self._probabilities(scores, classes)
-        # The sigmoid of an infinity is a number, so there what came in is judged; a softmax may be
-        # given -inf for classes that are impossible. One number that is not finite spoils the sum,
-        # and finite ones, scaled, never do.
-        judged = values if self.from_logits and classes > 1 else scores
-        valid = ops.isfinite(ops.sum(judged * _SCALE, axis=-1, keepdims=True))
+        scores, values, valid = self._judged(inputs)
         if classes == 1:
             positive = scores > (0.0 if self.from_logits else 0.5)
             guarded, best = self._one(values, positive), ops.maximum(values, 1.0 - values)
@@ -183,6 +179,17 @@ class OutputGuard(keras.layers.Layer):
             "temperature": self.temperature,
             "min_confidence": self.min_confidence,
         }
+
+    def _judged(self, inputs):
+        """Inputs and probabilities in the dtype of the outputs, and where they are numbers."""
+        ops = keras.ops
+        classes = self._classes(inputs.shape)
+        scores = ops.cast(inputs, self._output_dtype(inputs.dtype))
+        values = self._probabilities(scores, classes)
+        # The sigmoid of an infinity is a number, so there what came in is judged; a softmax may be
+        # given -inf for classes that are impossible. A number that is not finite spoils the sum.
+        judged = values if self.from_logits and classes > 1 else scores
+        return scores, values, ops.isfinite(ops.sum(judged, axis=-1, keepdims=True))
 
     def _probabilities(self, scores, classes):
         """Probabilities at the temperature."""

@@ -213,7 +213,10 @@ def bundle(tmp_path_factory):
     keras.utils.set_random_seed(1)
     model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(500), keras.layers.Dense(2)])
     return export_hardened(
-        model, tmp_path_factory.mktemp("serving") / "bundle", private_key=generate_key_pair()[0]
+        model,
+        tmp_path_factory.mktemp("serving") / "bundle",
+        private_key=generate_key_pair()[0],
+        constant_weights=False,
     )
 
 

@@ -208,6 +208,21 @@ def test_half_precision_and_integers(tmp_path, x):
         bundle.load()(rows / 2)
 
 
+@pytest.mark.parametrize("constant_weights", [True, False])
+def test_weights_are_constants_or_variables(model, x, tmp_path, constant_weights):
+    bundle = export_hardened(model, tmp_path / "bundle", constant_weights=constant_weights)
+    np.testing.assert_allclose(
+        bundle.load()(x)["predictions"], model.predict(x, verbose=0), atol=1e-5
+    )
+    index = bundle.saved_model / "variables" / "variables.index"
+    assert (b"VARIABLE_VALUE" in index.read_bytes()) != constant_weights
+    if constant_weights:
+        with pytest.raises(InputError, match="constants of its graph"):
+            bundle.load(check_weights=0.1)
+    else:
+        assert bundle.load(check_weights=0.1)(x)["status"].tolist() == [0] * 16
+
+
 class Subclassed(keras.Model):
     def __init__(self):
         super().__init__()
@@ -230,6 +245,8 @@ def test_a_subclassed_model_with_random_state(tmp_path):
         export_hardened(model, tmp_path / "bundle")
     served = export_hardened(model, tmp_path / "bundle", input_shape=(6,)).load()(rows)
     np.testing.assert_allclose(served["predictions"], expected, atol=1e-5)
+    with pytest.raises(InputError, match="changes while the model is served"):
+        export_hardened(model, tmp_path / "constant", input_shape=(6,), constant_weights=True)
 
 
 def test_the_keras_file_is_there_only_when_asked_for(model, x, tmp_path):

@@ -29,8 +29,10 @@ from keras_secure.backend.tensorflow.graph import (
     fused,
     fused_update,
     has_accelerator,
+    named_constant,
     sequential_loop,
     state_variable,
+    trace,
 )
 from keras_secure.backend.tensorflow.host import host_array
 from keras_secure.backend.tensorflow.lookups import first_places, row_counts
@@ -70,6 +72,7 @@ __all__ = [
     "is_outer_tensor",
     "litert_model",
     "load_served_model",
+    "named_constant",
     "normal",
     "onnx_model",
     "per_example_map",
@@ -84,6 +87,7 @@ __all__ = [
     "state_variable",
     "toolkit_pruning",
     "toolkit_schedules",
+    "trace",
     "unforeseen_key",
     "uniform",
     "write_warmup",

@@ -1,6 +1,7 @@
 """Compiled functions and state outside Keras."""
 
 import functools
+import re
 
 import tensorflow as tf
 
@@ -8,6 +9,17 @@ import tensorflow as tf
 def compiled(function, jit_compile=False):
     """See `contract.Backend.compiled`."""
     return tf.function(function, jit_compile=jit_compile, autograph=False, reduce_retracing=True)
+
+
+def trace(function, shape, dtype):
+    """See `contract.Backend.trace`."""
+    function.get_concrete_function(tf.TensorSpec(shape, dtype))
+
+
+def named_constant(value, dtype, name):
+    """See `contract.Backend.named_constant`."""
+    # What the first character of a node's name may be, and the others.
+    return tf.constant(value, dtype, name=re.sub(r"[^A-Za-z0-9_./-]|^[^A-Za-z0-9.]", "_", name))
 
 
 @functools.cache
