@@ -3,13 +3,14 @@
 import hashlib
 import secrets
 from collections import Counter, deque
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from keras_secure.errors import InputError
 from keras_secure.findings import Finding
-from keras_secure.serving.abuse.detector import check_share
+from keras_secure.serving.abuse.detector import Memory, check_share
 
 
 class NearDuplicates:
@@ -17,14 +18,14 @@ class NearDuplicates:
 
     An attack that sees answers only asks for small changes of one input, hundreds of times. Each
     input is quantized, every window of it hashed with a secret key, and the `kept` largest hashes
-    are its fingerprint; an input that shares `threshold` of them with one that came before is a
-    near duplicate. An alarm is raised when `repeats` near duplicates came in the last `memory`
-    inputs, all identities together, since an attacker may hold many accounts. Only hashes are
-    kept, never inputs, and nobody without the key, which is drawn anew for each process, can
-    choose inputs that collide or that avoid it.
+    are its fingerprint; an input that shares `threshold` of them with one that came before,
+    whoever sent that, is a near duplicate. An alarm is raised when `repeats` of the last `recent`
+    inputs of an identity are. Only hashes are kept, never inputs, and nobody without the key,
+    which is drawn anew for each process, can choose inputs that collide or that avoid it.
 
     The very same input again (a retry) is not counted. Honest inputs that differ little (frames of
-    a video) look like an attack; do not use this detector where they are to be expected.
+    a video) look like an attack; do not use this detector where they are to be expected. Who sends
+    fewer than `repeats` inputs from each of many accounts is not noticed.
 
     Args:
         bounds: Range of the inputs; integers (tokens) are taken as they are. Defaults to (0, 1).
@@ -33,7 +34,9 @@ class NearDuplicates:
         kept: Hashes in a fingerprint. Defaults to 50.
         threshold: Share of the fingerprint that makes a near duplicate. Defaults to 0.5.
         repeats: Near duplicates that raise the alarm. Defaults to 10.
-        memory: Inputs that are remembered. Defaults to 20,000, about 10 MB.
+        recent: Inputs of an identity among which they count. Defaults to 50.
+        memory: Inputs that are remembered, of all identities together. Defaults to 20,000.
+        max_identities: Identities that are remembered. Defaults to 10,000.
 
     Raises:
         InputError: An argument is out of its range.
@@ -63,11 +66,13 @@ class NearDuplicates:
         kept: int = 50,
         threshold: float = 0.5,
         repeats: int = 10,
+        recent: int = 50,
         memory: int = 20_000,
+        max_identities: int = 10_000,
     ):
         for name, value in (
             ("levels", levels), ("window", window), ("kept", kept), ("repeats", repeats),
-            ("memory", memory),
+            ("recent", recent), ("memory", memory),
         ):  # fmt: skip
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise InputError(f"{name} is {value!r}; a positive integer was expected.")
@@ -77,30 +82,30 @@ class NearDuplicates:
         self.threshold, self.repeats = check_share("threshold", threshold), repeats
         self._key = np.frombuffer(secrets.token_bytes(8 * (window + 1)), np.uint64)
         self._secret = secrets.token_bytes(16)
-        self._queries: deque[tuple[str, np.ndarray, bool, bytes]] = deque()
+        self._queries: deque[tuple[np.ndarray, bytes]] = deque()
+        self._by_identity = Memory(partial(deque, maxlen=recent), max_identities)
         self._exact: Counter[bytes] = Counter()
         self._holders: dict[int, deque[int]] = {}
-        self._memory, self._first, self._alike = memory, 0, 0
+        self._memory, self._first = memory, 0
 
     def observe(self, identity: str, inputs: Any, outputs: Any = None) -> Finding | None:
         """Takes one request; see `Detector.observe`."""
-        alike = 0
         inputs = np.ascontiguousarray(inputs)
+        recent, most = self._by_identity.of(identity), 0
         for row, levels in zip(inputs, self._quantized(inputs), strict=True):
             exact = hashlib.blake2b(row.tobytes(), digest_size=8, key=self._secret).digest()
-            alike += self._add(identity, self._fingerprint(levels), exact)
-        if not alike or self._alike < self.repeats:
+            recent.append(self._add(self._fingerprint(levels), exact))
+            most = max(most, sum(recent))
+        if most < self.repeats:
             return None
-        askers = Counter(who for who, _, near, _ in self._queries if near)
         return Finding(
             "abuse.near_duplicates",
             "high",
-            f"{self._alike} of the last {len(self._queries)} inputs are nearly the same as earlier "
-            "ones, as in a search for an adversarial input.",
-            {"near_duplicates": self._alike, "queries": len(self._queries),
-             "identities": dict(askers.most_common(10))},
-            "Throttle or stop these identities, and answer them with labels only.",
-        )  # fmt: skip
+            f"{most} of {len(recent)} inputs in a row of {identity!r} are nearly the same as "
+            "earlier ones, as in a search for an adversarial input.",
+            {"identity": identity, "near_duplicates": most, "inputs": len(recent)},
+            "Throttle or stop this identity, and answer it with labels only.",
+        )
 
     def _quantized(self, inputs: np.ndarray) -> np.ndarray:
         rows = inputs.reshape(len(inputs), -1)
@@ -117,7 +122,7 @@ class NearDuplicates:
         hashes = np.unique((windows @ self._key[:window] + self._key[-1]) >> np.uint64(32))
         return hashes[-self.kept :].astype(np.int64)
 
-    def _add(self, identity: str, fingerprint: np.ndarray, exact: bytes) -> bool:
+    def _add(self, fingerprint: np.ndarray, exact: bytes) -> bool:
         """Remembers a query, and tells whether it is nearly the same as one that came before."""
         number = self._first + len(self._queries)
         hashes = fingerprint.tolist()
@@ -127,15 +132,13 @@ class NearDuplicates:
         self._exact[exact] += 1
         for each in hashes:
             self._holders.setdefault(each, deque(maxlen=8)).append(number)
-        self._queries.append((identity, fingerprint, near, exact))
-        self._alike += near
+        self._queries.append((fingerprint, exact))
         if len(self._queries) > self._memory:
             self._forget()
         return near
 
     def _forget(self) -> None:
-        _, fingerprint, near, exact = self._queries.popleft()
-        self._alike -= near
+        fingerprint, exact = self._queries.popleft()
         self._exact[exact] -= 1
         if not self._exact[exact]:
             del self._exact[exact]
