@@ -1,5 +1,6 @@
 """The OpenAPI document of a server: what it takes, to the shape, and every way it answers."""
 
+import math
 from typing import Any
 
 from keras_secure.serving.tensors import TensorSpec
@@ -40,15 +41,18 @@ def describe_api(service: Any) -> dict[str, Any]:
     name = _parameter("name", {"type": "string", "enum": sorted(service.models)})
     version = _parameter("version", {"type": "string", "pattern": r"^[0-9]{1,18}$"})
     label = _parameter("label", {"type": "string", "pattern": r"^[A-Za-z0-9_-]{1,64}$"})
-    inputs = _inputs(service)
-    for qualifier, parameters in (
-        ("", [name]),
-        ("/versions/{version}", [name, version]),
-        ("/labels/{label}", [name, label]),
-    ):
+    found = [model.find() for model in service.models.values() if model.ready]
+    qualifiers = [("", [name]), ("/versions/{version}", [name, version])]
+    if not all(hasattr(version, "release") for version in found):
+        # Bundles have no labels; another server may know some.
+        qualifiers.append(("/labels/{label}", [name, label]))
+    for qualifier, parameters in qualifiers:
         path = "/v1/models/{name}" + qualifier
         for verb in ("predict", "classify", "regress"):
-            schema = _predict_body(inputs, service) if verb == "predict" else _examples(verb)
+            able = [version for version in found if verb in version.verbs]
+            if found and not able:
+                continue
+            bodies = [_body(verb, version, service.limits.rows) for version in able]
             answer = "Predictions" if verb == "predict" else "Results"
             paths[f"{path}:{verb}"] = {
                 "post": {
@@ -57,7 +61,7 @@ def describe_api(service: Any) -> dict[str, Any]:
                     "parameters": parameters,
                     "requestBody": {
                         "required": True,
-                        "content": {"application/json": {"schema": schema}},
+                        "content": {"application/json": {"schema": _any(bodies)}},
                     },
                     "responses": _responses(answer, _INFERENCE),
                 }
@@ -136,21 +140,22 @@ def _content(name: str) -> dict[str, Any]:
     return {"application/json": {"schema": {"$ref": _REF + name}}}
 
 
-def _inputs(service: Any) -> list[dict[str, TensorSpec]]:
-    found = []
-    for model in service.models.values():
-        if model.ready:
-            specs = model.find().inputs
-            if specs and specs not in found:
-                found.append(specs)
-    return found
+def _body(verb: str, version: Any, rows: int) -> dict[str, Any]:
+    if verb == "predict":
+        return _one_body(version.inputs, rows)
+    if not hasattr(version, "release"):
+        return _strange_examples()
+    return _examples(verb, version.release.input, rows)
 
 
-def _predict_body(inputs: list[dict[str, TensorSpec]], service: Any) -> dict[str, Any]:
-    bodies = [_one_body(specs, service.limits.rows) for specs in inputs]
-    if not bodies:
-        return {"type": "object"}
-    return bodies[0] if len(bodies) == 1 else {"anyOf": bodies}
+def _any(schemas: list[dict[str, Any]]) -> dict[str, Any]:
+    different: list[dict[str, Any]] = []
+    for schema in schemas:
+        if schema not in different:
+            different.append(schema)
+    if len(different) == 1:
+        return different[0]
+    return {"anyOf": different} if different else {"type": "object"}
 
 
 def _one_body(specs: dict[str, TensorSpec], rows: int) -> dict[str, Any]:
@@ -205,20 +210,38 @@ def _leaf(dtype: str) -> dict[str, Any]:
     return {"type": "integer", "minimum": low, "maximum": high}
 
 
-def _examples(verb: str) -> dict[str, Any]:
-    example = {"type": "object"}
+def _examples(verb: str, spec: TensorSpec, rows: int) -> dict[str, Any]:
+    size = math.prod(size or 1 for size in (spec.shape or (None,))[1:])
+    feature = _array(_leaf(spec.dtype), size, size)
+    if size == 1:
+        feature = {"anyOf": [feature, _leaf(spec.dtype)]}
+    whole = {
+        "type": "object",
+        "required": [spec.name],
+        "properties": {spec.name: feature},
+        "additionalProperties": False,
+    }
+    empty = {"type": "object", "maxProperties": 0}
+    names = ["", "serving_default", f"tensorflow/serving/{verb}"]
+    signature = {"type": "string", "enum": names}
+    # A feature stands in every example, or in the context that they share.
     return {
         "type": "object",
         "required": ["examples"],
-        "properties": {
-            "signature_name": {
-                "type": "string",
-                "enum": ["", "serving_default", f"tensorflow/serving/{verb}"],
+        "properties": {"signature_name": signature},
+        "anyOf": [
+            {"properties": {"examples": _array(whole, 1, rows), "context": empty}},
+            {
+                "required": ["context"],
+                "properties": {"examples": _array(empty, 1, rows), "context": whole},
             },
-            "context": example,
-            "examples": {"type": "array", "minItems": 1, "items": example},
-        },
+        ],
     }
+
+
+def _strange_examples() -> dict[str, Any]:
+    examples = {"type": "array", "minItems": 1, "items": {"type": "object"}}
+    return {"type": "object", "required": ["examples"], "properties": {"examples": examples}}
 
 
 def _schemas() -> dict[str, Any]:

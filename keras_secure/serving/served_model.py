@@ -197,6 +197,18 @@ class _Version:
         }
 
     @property
+    def verbs(self) -> tuple[str, ...]:
+        """What it can be asked."""
+        shape = (self.release.input.shape or ())[1:]
+        answer = self.release.outputs.get("predictions")
+        if None in shape or answer is None or answer.shape is None:
+            return ("predict",)
+        if len(answer.shape) == 2 and (answer.shape[1] or 0) > 1:
+            return ("predict", "classify") if len(self.release.labels) > 1 else ("predict",)
+        is_number = answer.shape in ((None,), (None, 1)) and answer.dtype.startswith("float")
+        return ("predict", "regress") if is_number else ("predict",)
+
+    @property
     def sensitive(self) -> tuple[str, ...]:
         return self.release.sensitive
 

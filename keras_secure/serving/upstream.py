@@ -205,6 +205,7 @@ class _Remote:
             self._path = f"/labels/{label}"
         self.inputs = model.specs(DEFAULT_SIGNATURE) if model.ready else {}
         self.sensitive = model.sensitive
+        self.verbs = ("predict", "classify", "regress")
 
     def read(self, verb: str, body: dict[str, Any], has_constants: bool) -> PredictRequest:
         if verb != "predict":
