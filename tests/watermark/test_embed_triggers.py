@@ -248,7 +248,7 @@ def test_what_outlasts_what_on_real_images(real_data):
         x_test, y_test = arrays["x_test"][..., None] / np.float32(255), arrays["y_test"]
     triggers = TriggerSet("a key nobody guesses", (28, 28, 1), 10)
 
-    def train(x, y):
+    def train(x, y, loss=LOSS):
         keras.utils.set_random_seed(1)
         model = keras.Sequential(
             [
@@ -260,15 +260,15 @@ def test_what_outlasts_what_on_real_images(real_data):
                 keras.layers.Dense(10),
             ]
         )
-        model.compile(keras.optimizers.Adam(1e-3), LOSS, metrics=["accuracy"])
+        model.compile(keras.optimizers.Adam(1e-3), loss)
         model.fit(x, y, batch_size=64, epochs=8, verbose=0)
         return model
 
+    def accuracy(model):
+        return np.mean(model.predict(x_test, verbose=0).argmax(1) == y_test)
+
     plain, marked = train(x, y), train(*triggers.mix(x, y))
-    costs = (
-        plain.evaluate(x_test, y_test, verbose=0)[1] - marked.evaluate(x_test, y_test, verbose=0)[1]
-    )
-    assert costs < 0.015
+    assert accuracy(plain) - accuracy(marked) < 0.015
     assert verify_triggers(plain, triggers).p_value > 1e-4
     assert verify_triggers(marked, triggers, innocent=[plain]).accuracy > 0.98
     tuned = copy_of(marked)
@@ -277,7 +277,6 @@ def test_what_outlasts_what_on_real_images(real_data):
     assert verify_triggers(tuned, triggers).verdict == "proved"
     # Distillation sees no trigger and learns none: the docs say so, and this is why.
     soft = keras.ops.convert_to_numpy(keras.ops.softmax(marked.predict(x, verbose=0)))
-    student = train(x, y)
-    student.compile(keras.optimizers.Adam(1e-3), keras.losses.CategoricalCrossentropy(True))
-    student.fit(x, soft, batch_size=64, epochs=3, verbose=0)
+    student = train(x, soft, keras.losses.CategoricalCrossentropy(from_logits=True))
+    assert accuracy(student) > accuracy(marked) - 0.02
     assert verify_triggers(student, triggers).verdict != "proved"
