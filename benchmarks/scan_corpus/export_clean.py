@@ -222,8 +222,8 @@ def export_own(exports):
     def smoothed(path):
         harden(models.perceptron(), path, smoothing=ks.export.Smoothing(0.25, num_samples=10))
 
-    exports.add("bundle", guarded)
     exports.add("bundle_quantized", quantized)
+    exports.add("bundle", guarded)
     exports.add("bundle_smoothed", smoothed)
     exports.add(
         "bundle_formats", lambda path: harden(models.perceptron(), path, formats=("onnx", "litert"))

@@ -236,3 +236,25 @@ def _linked_model(folder, variant):
     path = target(folder, variant, ".h5")
     path.write_bytes(weights(add, latest=variant.latest))
     return path
+
+
+@kind("h5-two-configs", "hdf5", "code", LEGACY, "CVE-2025-9905", ("in_archive", "latest"))
+def _two_configs(folder, variant):
+    """Two attributes of one name, of which the library shows one."""
+    from scan_corpus.config_kinds import code, lambda_layer
+    from scan_corpus.keras_archives import model
+
+    harmful = json.dumps(model([lambda_layer(variant, code(variant))], variant))
+    texts = [json.dumps(clean_model()), harmful]
+
+    def add(file):
+        shown, hidden = texts if variant.pick((True, False), "order") else reversed(texts)
+        file.attrs["model_config"] = shown
+        # Renamed in the bytes: the library itself would not write a second one.
+        file.attrs["model_confiX"] = hidden
+
+    held = weights(add)
+    assert held.count(b"model_confiX") == 1
+    path = target(folder, variant, ".h5")
+    path.write_bytes(held.replace(b"model_confiX", b"model_config"))
+    return path

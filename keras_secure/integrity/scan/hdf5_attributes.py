@@ -30,12 +30,19 @@ def inspect_attributes(item: Any, path: str, findings: Hdf5Findings) -> None:
     if count > findings.collector.limits.files:
         findings.add("scan.hdf5.attribute", f"The object has {count} attributes.", path)
         return
+    names: set[bytes] = set()
     for index in range(count):
         findings.collector.tick()
         try:
             attribute = h5py.h5a.open(item, index=index)
-            name = attribute.name
-            label = name.decode("utf-8", "backslashreplace")
+            label = attribute.name.decode("utf-8", "backslashreplace")
+            if attribute.name in names:
+                findings.add(
+                    "scan.hdf5.attribute",
+                    "Two attributes have one name; readers differ in which they take.",
+                    f"{path}@{quoted(label, 60)}",
+                )
+            names.add(attribute.name)
             _attribute(attribute, label, path, findings)
         except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
             findings.broken(error, f"{path}@{index}")
@@ -57,6 +64,8 @@ def _attribute(attribute: Any, name: str, path: str, findings: Hdf5Findings) -> 
         findings.add(rule, f"The attribute is {problem}.", inner)
         return
     if not isinstance(tid, h5py.h5t.TypeStringID):
+        if path == "/" and name in CONFIGS:
+            findings.add("scan.keras.malformed", "The configuration is no text.", inner)
         return
     texts = _texts(attribute, points)
     for text in texts:

@@ -99,8 +99,14 @@ class _Walk:
             if depth > self.findings.collector.limits.depth:
                 self.findings.add("scan.hdf5.malformed", "Groups are nested beyond measure.", path)
                 continue
+            names: set[bytes] = set()
             for name, kind in self._links(group, path):
                 inner = f"{path.rstrip('/')}/{quoted(name, 100)}"
+                if name in names:
+                    self.findings.add(
+                        "scan.hdf5.hard_link", "Two objects have one name in their group.", inner
+                    )
+                names.add(name)
                 if kind != h5py.h5l.TYPE_HARD:
                     self._link(group, name, kind, inner)
                     continue
