@@ -4,8 +4,6 @@ from typing import Any
 
 import tensorflow as tf
 
-DEFAULT_SIGNATURE = "serving_default"
-
 
 def save_served_model(path, signatures, name, shape, dtype, variables):
     """See `contract.Backend.save_served_model`."""
@@ -16,9 +14,8 @@ def save_served_model(path, signatures, name, shape, dtype, variables):
     traced = {}
     for signature, function in signatures.items():
         graph = tf.function(function, input_signature=[spec], autograph=False)
+        # The function itself would be traced, and its constants written, once more.
         traced[signature] = graph.get_concrete_function()
-        if signature == DEFAULT_SIGNATURE:
-            module.serve = graph
     tf.saved_model.save(module, path, signatures=traced)
     return {
         signature: {

@@ -40,7 +40,7 @@ def check_agreement(
             the inputs.
     """
     tolerance = tolerance_of(served.model)
-    report = {"examples": 0, "largest_difference": 0.0, "no_examples": "served"}
+    report: dict[str, Any] = {"examples": 0, "largest_difference": 0.0, "no_examples": "served"}
     evaluate = _evaluator(served)
     phases = np.random.default_rng(0).uniform(1, 1e3, _TRIALS)
     for name, batch in generated_batches(served):

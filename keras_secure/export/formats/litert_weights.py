@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from keras_secure.compression import QuantizedWeight
-from keras_secure.export.formats.packing import pack
+from keras_secure.export.formats.packing import pack_pairs
 
 _IDENTIFIER = b"TFL3"
 # Of the operator, as LiteRT counts them: the first that takes a scale for each channel, and the
@@ -66,7 +66,7 @@ def _replace(model: Any, graph: Any, schema: Any, weights: Mapping[str, Quantize
         small.quantization.zeroPoint = np.zeros(len(scale), np.int64)
         small.quantization.quantizedDimension = axis
         holder = schema.BufferT()
-        holder.data = pack(values, 4 if bits <= 4 else 8).reshape(-1).view(np.uint8)
+        holder.data = np.frombuffer(pack_pairs(values) if bits <= 4 else values.tobytes(), np.uint8)
         model.buffers.append(holder)
         tensor.buffer = 0
         operator = schema.OperatorT()

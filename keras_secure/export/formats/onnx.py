@@ -11,7 +11,7 @@ from keras_secure.compression import QuantizedWeight, quantized_weights
 from keras_secure.errors import InputError
 from keras_secure.export.formats.agreement import check_agreement
 from keras_secure.export.formats.frozen import frozen_function
-from keras_secure.export.formats.packing import pack
+from keras_secure.export.formats.packing import pack_pairs
 from keras_secure.export.serving import INPUT_NAME
 
 ONNX_NAME = "model.onnx"
@@ -120,10 +120,11 @@ def _store(onnx: Any, graph: Any, name: str, weight: QuantizedWeight) -> None:
     for value in [value for value in graph.input if value.name == name]:
         graph.input.remove(value)
     kinds = onnx.TensorProto
-    kind, width = (kinds.INT4, 4) if weight.bits <= 4 else (kinds.INT8, 8)
-    stored = onnx.helper.make_tensor(
-        f"{name}_values", kind, weight.values.shape, pack(weight.values, width).tobytes(), raw=True
-    )
+    if weight.bits <= 4:
+        kind, data = kinds.INT4, pack_pairs(weight.values)
+    else:
+        kind, data = kinds.INT8, weight.values.tobytes()
+    stored = onnx.helper.make_tensor(f"{name}_values", kind, weight.values.shape, data, raw=True)
     graph.initializer.extend([stored, onnx.numpy_helper.from_array(weight.scale, f"{name}_scale")])
     steps = [
         ("Cast", [f"{name}_values"], f"{name}_wide", {"to": kinds.INT32}),

@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
-import numpy as np
 
 from keras_secure.compression import QuantizedWeight, quantized_weights
-from keras_secure.export.formats.packing import pack, width_of
+from keras_secure.export.formats.packing import pack_blocks, unpack_blocks
 
 
 class StoredModel:
@@ -39,13 +38,15 @@ class StoredModel:
 
     def __call__(self, *args, **kwargs):
         """What the model returns."""
-        kernels = [(v, s.read()) for v, s in zip(self._replaced, self._stored, strict=True)]
-        with keras.StatelessScope(state_mapping=kernels) as scope:
+        values = [(v, s.read()) for v, s in zip(self._replaced, self._stored, strict=True)]
+        # A scope hides the one around it, so what that says of the others is handed on.
+        values += [(v, keras.ops.convert_to_tensor(v)) for v in self._kept]
+        with keras.StatelessScope(state_mapping=values) as scope:
             outputs = self._model(*args, **kwargs)
-        for variable in self._kept:
-            # A stateless scope collects updates, such as those of random seeds.
+        for variable, value in values[len(self._replaced) :]:
+            # It collects updates, such as those of random seeds.
             update = scope.get_current_value(variable)
-            if update is not None:
+            if update is not value:
                 variable.assign(update)
         return outputs
 
@@ -66,11 +67,12 @@ class StoredKernel:
 
     def __init__(self, variable: Any, weight: QuantizedWeight):
         name = variable.path.replace("/", ".")
-        self._shape = weight.values.shape
-        self._values_per_byte = 8 // width_of(weight.bits)
-        packed = pack(weight.values, width_of(weight.bits))
+        self._shape, self._bits = weight.values.shape, weight.bits
         self._integers = keras.Variable(
-            packed, dtype=str(packed.dtype), trainable=False, name=f"{name}.integers"
+            pack_blocks(weight.values, weight.bits),
+            dtype="int8",
+            trainable=False,
+            name=f"{name}.integers",
         )
         self._scale = keras.Variable(weight.scale, trainable=False, name=f"{name}.scale")
 
@@ -81,18 +83,5 @@ class StoredKernel:
 
     def read(self) -> Any:
         """The float32 kernel: bit for bit that of the model."""
-        ops = keras.ops
-        integers = self._integers.value
-        if self._values_per_byte == 1:
-            return ops.cast(integers, "float32") * self._scale.value
-        # A row of a table for each byte takes one pass, where shifts and masks take many.
-        rows = ops.take(_table(self._values_per_byte), ops.cast(integers, "int32"), axis=0)
-        count = int(np.prod(self._shape))
-        return ops.reshape(ops.reshape(rows, (-1,))[:count], self._shape) * self._scale.value
-
-
-def _table(values_per_byte: int) -> np.ndarray:
-    """For each byte the values it holds, as float32."""
-    width = 8 // values_per_byte
-    parts = (np.arange(256)[:, None] >> (width * np.arange(values_per_byte))) & (2**width - 1)
-    return np.where(parts >= 2 ** (width - 1), parts - 2**width, parts).astype(np.float32)
+        integers = unpack_blocks(self._integers.value, self._shape, self._bits)
+        return keras.ops.cast(integers, "float32") * self._scale.value
