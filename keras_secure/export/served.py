@@ -8,6 +8,7 @@ from keras_secure.errors import InputError
 from keras_secure.export.requirements import check_defences, check_guards, input_spec
 from keras_secure.export.serving import serving_function
 from keras_secure.export.smoothing import Smoothing
+from keras_secure.logits import outputs_are_logits
 from keras_secure.training import SecureModel
 
 
@@ -23,6 +24,7 @@ class ServedModel:
         output_guard: None, or the guard behind it.
         defences: Layers between the input guard and the model.
         smoothing: None, or how the model is asked for votes.
+        logits: Whether the model's outputs are logits; None where nothing tells.
     """
 
     model: Any
@@ -32,11 +34,13 @@ class ServedModel:
     output_guard: Any = None
     defences: tuple[Any, ...] = ()
     smoothing: Smoothing | None = None
+    logits: bool | None = None
 
     @property
-    def parts(self) -> tuple[Any, Any, Any, tuple[Any, ...], Smoothing | None]:
+    def parts(self) -> tuple[Any, ...]:
         """What `serving_function` takes, in its order."""
-        return self.model, self.input_guard, self.output_guard, self.defences, self.smoothing
+        layers = (self.model, self.input_guard, self.output_guard, self.defences)
+        return (*layers, self.smoothing, self.logits)
 
     @property
     def function(self) -> Callable[[Any], dict[str, Any]]:
@@ -86,4 +90,12 @@ def served_model(
         output_guard,
         check_defences(defences, shape, dtype),
         smoothing,
+        _logits(model),
     )
+
+
+def _logits(model: Any) -> bool | None:
+    try:
+        return outputs_are_logits(model)
+    except InputError:
+        return None

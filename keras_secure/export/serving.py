@@ -35,6 +35,7 @@ def serving_function(
     output_guard: Any = None,
     defences: Sequence[Any] = (),
     smoothing: Any = None,
+    logits: bool | None = None,
 ) -> Callable[[Any], dict[str, Any]]:
     """Puts the guards around a model, for one graph that needs no code of ours.
 
@@ -48,12 +49,13 @@ def serving_function(
         output_guard: None, or a layer that is called on the predictions.
         defences: Layers between the input guard and the model, in their order.
         smoothing: None, or the `Smoothing` that asks the model for votes.
+        logits: Whether a single output is a logit, which smoothing has to know.
 
     Returns:
         A function of inputs of shape (batch, ...) that returns
         `{"predictions": (batch, ...), "rejected": bool (batch,), "status": int32 (batch,)}`.
     """
-    answer = answering(model, input_guard, output_guard, defences, smoothing)
+    answer = answering(model, input_guard, output_guard, defences, smoothing, logits)
 
     def serve(x):
         given = answer(x)
@@ -72,16 +74,9 @@ def answering(
     output_guard: Any,
     defences: Sequence[Any],
     smoothing: Any,
+    logits: bool | None,
 ) -> Callable[[Any], Answer]:
-    """As `serving_function`, for a function that returns an `Answer`.
-
-    Args:
-        model: See there.
-        input_guard: See there.
-        output_guard: See there.
-        defences: See there.
-        smoothing: See there.
-    """
+    """As `serving_function`, which takes the same, for a function that returns an `Answer`."""
 
     def answer(x):
         ops = keras.ops
@@ -91,7 +86,7 @@ def answering(
         if smoothing is None:
             raw, decided = model(passed, training=False), None
         else:
-            raw, decided = smoothing.vote(model, passed)
+            raw, decided = smoothing.vote(model, passed, logits)
         if not ops.is_tensor(raw):
             raise InputError(
                 f"Model {model.name!r} returns a {type(raw).__name__}; the guards are defined for "

@@ -9,7 +9,6 @@ from keras_secure import backend
 from keras_secure.errors import InputError
 from keras_secure.export.serving import answering, screened
 from keras_secure.export.status import Status, counted
-from keras_secure.logits import outputs_are_logits
 
 DEFAULT = "serving_default"
 LABELS = "labels"
@@ -64,11 +63,8 @@ def _makes_sense(name: str, served: Any) -> bool:
         return False
     if hasattr(served.output_guard, "release") or served.smoothing is not None:
         return True
-    try:
-        # A last layer without an activation may as well be that of a regression.
-        return served.output_guard is None and not outputs_are_logits(served.model)
-    except InputError:
-        return False
+    # A last layer without an activation may as well be that of a regression.
+    return served.output_guard is None and served.logits is False
 
 
 def _check(name: str, served: Any) -> None:
@@ -87,7 +83,12 @@ def _gives_logits(served: Any) -> bool:
     """Whether the predictions that are told are logits."""
     if served.output_guard is not None or served.smoothing is not None:
         return False
-    return outputs_are_logits(served.model)
+    if served.logits is None:
+        raise InputError(
+            f"Nothing tells whether the outputs of {served.model.name!r} are logits. Give an "
+            "OutputGuard with from_logits=True or False."
+        )
+    return served.logits
 
 
 def _threshold(served: Any) -> float:
@@ -147,7 +148,7 @@ def _certified(served: Any) -> Function:
         passed, accepted, _ = screened(x, served.input_guard)
         for layer in served.defences:
             passed = layer(passed)
-        label, radius = served.smoothing.certify(served.model, passed)
+        label, radius = served.smoothing.certify(served.model, passed, served.logits)
         accepted = ops.ones_like(radius, "bool") if accepted is None else accepted
         proved = accepted & (radius > 0)
         status = ops.where(proved, int(Status.OK), int(Status.ABSTAINED))

@@ -15,7 +15,6 @@ from keras_secure.certification.binomial_bounds import (
     needed_successes,
 )
 from keras_secure.errors import InputError
-from keras_secure.logits import outputs_are_logits
 
 # Passes of the selection are numbered from here, so that its noise is independent of the rest.
 _SELECTION = 2**31
@@ -103,26 +102,26 @@ class Smoothing:
         # A bound is never rounded up.
         return np.where(rounded > exact, np.nextafter(rounded, np.float32(0)), rounded)
 
-    def vote(self, model: Any, x: Any) -> tuple[Any, Any]:
+    def vote(self, model: Any, x: Any, logits: bool | None) -> tuple[Any, Any]:
         """The shares of the votes, (batch, classes), and whether each vote is decided, (batch,).
 
         An example for which nothing but NaNs was answered has shares that are NaN.
         """
         ops = keras.ops
-        counts = self._counts(model, x, self._key(), 0, self.num_samples)
+        counts = self._counts(model, x, logits, self._key(), 0, self.num_samples)
         ordered = ops.sort(counts, axis=-1)
         first, both = ordered[:, -1], ordered[:, -1] + ordered[:, -2]
         decided = first >= ops.take(ops.convert_to_tensor(self.needed, "int32"), both)
         votes = ops.cast(counts, "float32")
         return votes / ops.sum(votes, axis=-1, keepdims=True), decided
 
-    def certify(self, model: Any, x: Any) -> tuple[Any, Any]:
+    def certify(self, model: Any, x: Any, logits: bool | None) -> tuple[Any, Any]:
         """The class selected, int32 (batch,), and the radius proved for it, float32 (batch,)."""
         ops = keras.ops
         key = self._key()
-        selection = self._counts(model, x, key, _SELECTION, self.num_selection)
+        selection = self._counts(model, x, logits, key, _SELECTION, self.num_selection)
         selected = ops.cast(ops.argmax(selection, axis=-1), "int32")
-        counts = self._counts(model, x, key, 0, self.num_samples)
+        counts = self._counts(model, x, logits, key, 0, self.num_samples)
         mine = ops.one_hot(selected, counts.shape[-1], dtype="int32")
         successes = ops.sum(counts * mine, axis=-1)
         return selected, ops.take(ops.convert_to_tensor(self.radii), successes)
@@ -132,7 +131,9 @@ class Smoothing:
             return backend.unforeseen_key()
         return keras.ops.convert_to_tensor(np.array([self.seed, 0], "int64"))
 
-    def _counts(self, model: Any, x: Any, key: Any, start: int, num_samples: int) -> Any:
+    def _counts(
+        self, model: Any, x: Any, logits: bool | None, key: Any, start: int, num_samples: int
+    ) -> Any:
         """The votes for each class, int32 (batch, classes).
 
         All examples of a batch see the same noise, which costs less, and lets no answer depend on
@@ -153,7 +154,7 @@ class Smoothing:
             noisy = ops.expand_dims(x, 1) + ops.cast(noise, x.dtype)
             if self.bounds is not None:
                 noisy = ops.clip(noisy, *self.bounds)
-            answers = _answers(model, ops.reshape(noisy, (-1, *shape)))
+            answers = _answers(model, ops.reshape(noisy, (-1, *shape)), logits)
             voted = ops.where(
                 ops.any(ops.isnan(answers), axis=-1), -1, ops.argmax(answers, axis=-1)
             )
@@ -181,10 +182,15 @@ def _num_classes(model: Any, shape: Any, dtype: Any) -> int:
     return found[1]
 
 
-def _answers(model: Any, x: Any) -> Any:
+def _answers(model: Any, x: Any, logits: bool | None) -> Any:
     """One value for each class, of which the largest is the answer."""
     ops = keras.ops
     raw = ops.cast(model(x, training=False), "float32")
     if raw.shape[-1] > 1:
         return raw
-    return ops.concatenate([ops.full_like(raw, 0.0 if outputs_are_logits(model) else 0.5), raw], 1)
+    if logits is None:
+        raise InputError(
+            f"Nothing tells whether the output of {model.name!r} is a logit or a probability, so "
+            "no vote can be taken. Compile it with a loss that has from_logits."
+        )
+    return ops.concatenate([ops.full_like(raw, 0.0 if logits else 0.5), raw], axis=1)
