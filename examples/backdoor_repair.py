@@ -2,7 +2,7 @@
 
 Run as `python examples/backdoor_repair.py`, with `--epochs 2` for a first look, or as
 `python examples/backdoor_repair.py --dataset mnist --data FOLDER --seeds 20 --rates 0.01 0.05 0.1
---cleanse 20 --clean 30` for the figures of docs/detection.md. FOLDER (or the environment variable
+--clean 30` for the figures of docs/detection.md. FOLDER (or the environment variable
 KERAS_SECURE_DATA) holds `mnist.npz`.
 
 For every seed a share of the training images, drawn from all classes but one, gets a white square
