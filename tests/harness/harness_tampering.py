@@ -11,6 +11,7 @@ import json
 import os
 import random
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
 from keras_secure.integrity import Trust, generate_key_pair, sign, verify
@@ -56,6 +57,11 @@ class Folder:
             sign(root, list(self.keys), serial=serial, parity=1, allow_symlinks=True)
         self.signature = "model.sig"
 
+    @property
+    def beside(self):
+        """Names of files that can be gone while there still is something to verify."""
+        return self.files
+
     def fresh(self):
         copied = self.place / "tampered"
         shutil.rmtree(copied, ignore_errors=True)
@@ -63,9 +69,19 @@ class Folder:
         return copied / "model"
 
     def ways(self):
-        contents = [flip, flip, truncate, extend, remove, rename, mode, to_link, to_folder]
+        contents = [flip, flip, truncate, extend, remove, rename, mode, to_link, to_folder, swap]
         # Most of what an attacker can write without a key is in the signature file.
-        return [*contents, *SIGNATURE_WAYS, *FOLDER_WAYS]
+        return [*contents, *SIGNATURE_WAYS, *FOLDER_WAYS, *[several] * 8]
+
+    def resign_old(self, chance):
+        """Signs the old release at some time in the past; all of it is genuine."""
+        sign(
+            self.old,
+            list(self.keys),
+            serial=chance.randrange(2),
+            created=datetime.fromtimestamp(chance.randrange(10**9, 1_700_000_000), UTC),
+            allow_symlinks=bool(self.link),
+        )
 
 
 class SingleFile(Folder):
@@ -95,11 +111,41 @@ class SingleFile(Folder):
         return copied / "model.keras"
 
     def ways(self):
-        return [flip, truncate, extend, mode, replay, roll_back, *SIGNATURE_WAYS]
+        contents = [
+            flip,
+            truncate,
+            extend,
+            mode,
+            remove,
+            to_link,
+            to_folder,
+            swap,
+            several,
+            several,
+        ]
+        return [*contents, replay, roll_back, *SIGNATURE_WAYS]
+
+    @property
+    def beside(self):
+        return self.files[1:]
 
 
 def base_of(root):
     return root if root.is_dir() else root.parent
+
+
+def fingerprint(bundle):
+    """What tells a tampered copy from any other."""
+    digest = hashlib.sha256()
+    for path in sorted((bundle.place / "tampered").rglob("*")):
+        status = path.lstat()
+        facts = [str(path), status.st_mode, status.st_size]
+        if path.is_symlink():
+            facts.append(os.readlink(path))
+        elif path.is_file() and status.st_size < 2**24:
+            facts.append(hashlib.sha256(path.read_bytes()).hexdigest())
+        digest.update(repr(facts).encode())
+    return digest.hexdigest()
 
 
 def tamper(bundle, number):
@@ -150,38 +196,69 @@ def extend(bundle, root, chance):
 
 
 def remove(bundle, root, chance):
-    name = chance.choice([*bundle.files, "nothing", bundle.link, bundle.signature])
+    more = ["nothing", bundle.link] if root.is_dir() else []
+    name = chance.choice([*bundle.beside, *more, bundle.signature])
     (base_of(root) / name).unlink()
     return {"unsigned"} if name == bundle.signature else {"missing"}
 
 
 def rename(bundle, root, chance):
     path = root / chance.choice(bundle.files)
-    os.rename(path, root / chance.choice(bundle.folders) / f"renamed-{chance.randrange(10)}")
+    os.rename(path, root / chance.choice(bundle.folders) / f"renamed-{chance.randrange(1000)}")
     return {"renamed"}
 
 
 def mode(bundle, root, chance):
     path = base_of(root) / chance.choice([*bundle.files, *bundle.folders])
     before = path.stat().st_mode & 0o777
-    # Never a right of the owner's that is needed to read it.
-    path.chmod(before ^ chance.choice([0o001, 0o002, 0o010, 0o020, 0o004]))
+    # Never a right of the owner's that is needed to read it; but who else may, and setuid.
+    path.chmod(before ^ chance.choice([chance.randrange(1, 0o100), 0o4000]))
     return {"mode"}
 
 
 def to_link(bundle, root, chance):
-    path = root / chance.choice([*bundle.files, "nothing"])
-    outside = root.parent / "outside"
+    more = ["nothing"] if root.is_dir() else []
+    path = base_of(root) / chance.choice([*bundle.beside, *more])
+    outside = base_of(root).parent / f"outside-{chance.randrange(1000)}"
     os.rename(path, outside)
-    path.symlink_to(chance.choice([outside, "../outside", "nowhere", path.name]))
+    path.symlink_to(chance.choice([outside, f"../{outside.name}", "nowhere", path.name]))
     return {"symlink"}
 
 
 def to_folder(bundle, root, chance):
-    path = root / chance.choice([*bundle.files, "nothing"])
+    more = ["nothing"] if root.is_dir() else []
+    path = base_of(root) / chance.choice([*bundle.beside, *more])
     path.unlink()
     path.mkdir()
+    path.chmod(0o700 | chance.randrange(0o100))
     return {"special"}
+
+
+def several(bundle, root, chance):
+    """Different things to two, three or four files at once, each of which must be named."""
+    ways = {
+        "changed": lambda data: data[:-1] + bytes([data[-1] ^ chance.randrange(1, 256)]),
+        "truncated": lambda data: data[: chance.randrange(1, len(data))],
+        "extended": lambda data: data + chance.randbytes(chance.randrange(1, 50)),
+    }
+    names = chance.sample(bundle.files, min(chance.randrange(2, 5), len(bundle.files)))
+    causes = set()
+    for name in names:
+        more = ["mode", "missing"] if name in bundle.beside else ["mode"]
+        path, cause = base_of(root) / name, chance.choice([*ways, *more])
+        if cause == "mode":
+            path.chmod(path.stat().st_mode & 0o777 ^ chance.randrange(1, 0o100))
+        elif cause == "missing":
+            path.unlink()
+        else:
+            path.write_bytes(ways[cause](path.read_bytes()))
+        causes.add(cause)
+    report = verify(root, bundle.trust)
+    assert {finding.evidence["path"] for finding in report.failures} <= {*names, "."}
+    assert len(report.failures) == len(names)
+    if root.is_dir() and chance.random() < 0.5:
+        causes |= chance.choice([add_file, add_folder, add_link, add_pipe])(bundle, root, chance)
+    return causes
 
 
 def add_file(bundle, root, chance):
@@ -192,12 +269,14 @@ def add_file(bundle, root, chance):
 
 
 def copy_file(bundle, root, chance):
-    shutil.copy(root / chance.choice(bundle.files), root / "sub" / "copied")
+    shutil.copy(
+        root / chance.choice(bundle.files), root / "sub" / f"copied-{chance.randrange(1000)}"
+    )
     return {"added"}
 
 
 def add_folder(bundle, root, chance):
-    (root / chance.choice([*bundle.folders, "."]) / "more").mkdir()
+    (root / chance.choice([*bundle.folders, "."]) / f"more-{chance.randrange(1000)}").mkdir()
     return {"folder_added"}
 
 
@@ -207,30 +286,38 @@ def remove_folder(bundle, root, chance):
 
 
 def rename_folder(bundle, root, chance):
-    os.rename(root / "sub" / "deep", root / "deep")
+    os.rename(root / "sub" / "deep", root / f"deep-{chance.randrange(1000)}")
     return {"folder_added", "folder_missing", "renamed"}
 
 
 def swap(bundle, root, chance):
-    first, second = (root / name for name in chance.sample(bundle.files, 2))
-    os.rename(first, root / "x")
+    """Two files exchanged, and sometimes a third one longer."""
+    names = chance.sample(bundle.files, len(bundle.files))
+    first, second = (base_of(root) / name for name in names[:2])
+    kept = first.with_name("kept")
+    os.rename(first, kept)
     os.rename(second, first)
-    os.rename(root / "x", second)
+    os.rename(kept, second)
     report = verify(root, bundle.trust, check_modes=False)
     assert [finding.id for finding in report.failures] == ["integrity.swapped"] * 2
-    return {"swapped"}
+    if len(names) == 2 or chance.random() < 0.2:
+        return {"swapped"}
+    with open(root / names[2], "ab") as file:
+        file.write(chance.randbytes(chance.randrange(1, 50)))
+    return {"swapped", "extended"}
 
 
 def add_link(bundle, root, chance):
-    targets = ["weights", "/etc/passwd", "../../outside", "nowhere", "sub"]
-    (root / "new").symlink_to(chance.choice(targets))
+    targets = ["weights", "/etc/passwd", "../../outside", f"nowhere-{chance.random()}", "sub"]
+    (root / f"new-{chance.randrange(1000)}").symlink_to(chance.choice(targets))
     return {"symlink"}
 
 
 def turn_link(bundle, root, chance):
     path = root / bundle.link
     path.unlink()
-    path.symlink_to(chance.choice(["a", "../.gitignore", "/etc/passwd", "../weights/", ".."]))
+    targets = ["a", "../.gitignore", "/etc/passwd", "../weights/", "..", f"../{chance.random()}"]
+    path.symlink_to(chance.choice(targets))
     return {"symlink"}
 
 
@@ -238,17 +325,18 @@ def link_to_copy(bundle, root, chance):
     path = root / bundle.link
     data = path.read_bytes()
     path.unlink()
-    path.write_bytes(data)
+    path.write_bytes(chance.choice([data, chance.randbytes(40)]))
     return {"symlink"}
 
 
 def add_pipe(bundle, root, chance):
-    os.mkfifo(root / chance.choice(bundle.folders) / "pipe")
+    os.mkfifo(root / chance.choice(bundle.folders) / f"pipe-{chance.randrange(1000)}")
     return {"special"}
 
 
 def replay(bundle, root, chance):
     """An old signature over new contents; every file differs between the releases."""
+    bundle.resign_old(chance)
     shutil.copy(base_of(bundle.old) / bundle.signature, base_of(root) / bundle.signature)
     report = verify(root, bundle.trust)
     assert any(finding.id == "integrity.other_contents" for finding in report.findings)
@@ -260,6 +348,7 @@ def replay(bundle, root, chance):
 
 def roll_back(bundle, root, chance):
     """The whole old release, whose signature is as valid as ever."""
+    bundle.resign_old(chance)
     for path in sorted(base_of(bundle.old).rglob("*")):
         if path.is_file() and not path.is_symlink():
             shutil.copy(path, base_of(root) / path.relative_to(base_of(bundle.old)))
@@ -268,7 +357,7 @@ def roll_back(bundle, root, chance):
 
 
 FOLDER_WAYS = [
-    add_file, copy_file, add_folder, remove_folder, rename_folder, swap, add_link, turn_link,
+    add_file, copy_file, add_folder, remove_folder, rename_folder, add_link, turn_link,
     link_to_copy, add_pipe, replay, roll_back,
 ]  # fmt: skip
 
@@ -336,9 +425,15 @@ def truncate_signature(bundle, root, chance):
 def spoil_json(bundle, root, chance):
     path = base_of(root) / bundle.signature
     data = path.read_bytes()
+    place = chance.choice([place for place, byte in enumerate(data) if byte in b",:{}"])
     path.write_bytes(
         chance.choice(
             [
+                data[:place] + chance.choice([b" ", b"\n", b"\t", b"  "]) + data[place:],
+                data[:place] + chance.randbytes(8) + data[place:],
+                data[:-1] + b',"more%d":%d}' % (chance.randrange(1000), chance.randrange(1000)),
+                chance.randbytes(chance.randrange(1, 2000)),
+                b"[" * chance.randrange(1, 9000),
                 data + b"\n",
                 b" " + data,
                 data.replace(b'":"', b'": "', 1),
@@ -368,7 +463,7 @@ def replace_signature_file(bundle, root, chance):
         os.mkfifo(path)
     else:
         with open(path, "wb") as file:
-            file.truncate(2**27)
+            file.truncate(2**27 + chance.randrange(1000))
     return {"signature_file"}
 
 
@@ -404,10 +499,12 @@ def a_change(chance):
             resource["digest"] = other if resource["digest"] == before else resource["digest"]
 
     def serial(predicate):
-        predicate["keras_secure"]["serial"] += chance.randrange(1, 100)
+        predicate["keras_secure"]["serial"] += chance.randrange(1, 10**9)
 
     def created(predicate):
-        predicate["keras_secure"]["created"] = "2031-01-01T00:00:00Z"
+        predicate["keras_secure"]["created"] = (
+            f"20{chance.randrange(30, 90)}-01-0{chance.randrange(1, 9)}T00:00:00Z"
+        )
 
     def file_mode(predicate):
         entry = chance.choice(list(predicate["keras_secure"]["files"].values()))
@@ -444,7 +541,7 @@ def double_a_signature(bundle, root, chance):
     path = base_of(root) / bundle.signature
     content = json.loads(path.read_bytes())
     signatures = content["dsseEnvelope"]["signatures"]
-    signatures.append(chance.choice(signatures))
+    signatures.insert(chance.randrange(len(signatures) + 1), chance.choice(signatures))
     path.write_bytes(canonical(content))
     return {"signature_file"}
 
