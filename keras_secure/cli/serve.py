@@ -3,12 +3,13 @@
 import argparse
 import logging
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
 from keras_secure.cli.passphrase import read_passphrase
 from keras_secure.cli.serve_trust import read_trust_files
-from keras_secure.errors import InputError
+from keras_secure.errors import InputError, IntegrityError
 from keras_secure.integrity import load_private_key
 from keras_secure.integrity.key_files import is_encrypted
 from keras_secure.serving import (
@@ -58,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--min-serial", type=int, help="refuse an older release than this")
     add("--outputs", metavar="NAME[,NAME]", help="answer with these outputs only")
+    add("--signature", action="append", default=[], metavar="NAME", help="serve this one too")
     add("--check-weights", type=float, default=0.0, metavar="SHARE", help="see Bundle.load")
     add("--upstream", metavar="URL", help="guard a TensorFlow Serving instead of a bundle")
     add("--model", metavar="NAME", help="the model's name at --upstream")
@@ -137,17 +139,21 @@ def main(args: argparse.Namespace) -> int:
         masked=args.mask,
         workers=args.workers,
     )
-    return serve(
-        app,
-        host=args.host,
-        port=args.port,
-        certificate=args.certificate,
-        key=args.key,
-        key_password=_first_line(args.key_password_file),
-        client_authorities=args.client_authorities,
-        drain_seconds=args.drain_seconds,
-        announce=lambda address: print(f"serving {', '.join(models)} at {address}", flush=True),
-    )
+    try:
+        return serve(
+            app,
+            host=args.host,
+            port=args.port,
+            certificate=args.certificate,
+            key=args.key,
+            key_password=_first_line(args.key_password_file),
+            client_authorities=args.client_authorities,
+            drain_seconds=args.drain_seconds,
+            announce=lambda address: print(f"serving {', '.join(models)} at {address}", flush=True),
+        )
+    except IntegrityError as error:
+        print(f"REFUSED: {error}", file=sys.stderr)
+        return 1
 
 
 def _models(args: argparse.Namespace) -> dict[str, Any]:
@@ -176,6 +182,7 @@ def _models(args: argparse.Namespace) -> dict[str, Any]:
             trust,
             min_serial=args.min_serial,
             outputs=outputs,
+            signatures=args.signature,
             check_weights=args.check_weights,
         )
     return found

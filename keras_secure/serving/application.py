@@ -2,11 +2,10 @@
 
 import contextlib
 import json
-import logging
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
-from keras_secure.errors import InputError, SecurityError
+from keras_secure.errors import InputError
 from keras_secure.serving.audit_log import AuditLog
 from keras_secure.serving.authentication import Authenticator
 from keras_secure.serving.budgets import QueryBudgets
@@ -18,7 +17,6 @@ from keras_secure.serving.refusal import Refusal
 from keras_secure.serving.sealed_inputs import InputSealer
 from keras_secure.serving.service import Exchange, Reply, Service
 
-_log = logging.getLogger(__name__)
 _JSON = "application/json"
 _HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 
@@ -99,12 +97,7 @@ def create_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Any) -> AsyncIterator[None]:
-        try:
-            await service.open()
-        except SecurityError as error:
-            _log.error("%s", error)
-            await service.close()
-            raise
+        await service.open()
         try:
             yield
         finally:

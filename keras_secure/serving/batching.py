@@ -38,6 +38,7 @@ class Batcher:
         delay: Seconds that a request may wait for others.
         workers: Calls at once.
         on_batch: Is told the number of rows of each batch.
+        by_example: Whether every output has a row for each example; if not, no requests are joined.
 
     Example:
 
@@ -59,9 +60,12 @@ class Batcher:
         delay: float = 0.0,
         workers: int = 1,
         on_batch: Callable[[int], Any] = lambda rows: None,
+        by_example: bool = True,
     ):
+        self._by_example = by_example
         self._function, self._executor = function, executor
-        self._max_rows, self._delay, self._workers = max_rows, delay, workers
+        self._max_rows = max_rows if by_example else 1
+        self._delay, self._workers = delay, workers
         self._on_batch = on_batch
         self._waiting: deque[_Entry] = deque()
         self._running: set[asyncio.Future] = set()
@@ -147,6 +151,8 @@ class Batcher:
         rows = parts[0] if len(parts) == 1 else np.concatenate(parts)
         self._on_batch(len(rows))
         outputs = self._function(rows)
+        if not self._by_example:
+            return [outputs]
         for name, array in outputs.items():
             if np.ndim(array) == 0 or len(array) != len(rows):
                 raise ValueError(

@@ -25,10 +25,12 @@ class PredictRequest:
     Args:
         inputs: Array of each input, by its name.
         row_format: Whether it came as `instances`, and is answered by `predictions`.
+        signature: The signature that it asks for.
     """
 
     inputs: dict[str, np.ndarray]
     row_format: bool
+    signature: str = DEFAULT_SIGNATURE
 
     @property
     def rows(self) -> int:
@@ -71,7 +73,7 @@ def read_predict(
     inputs = {
         name: read_tensor(value, specs[name], has_constants) for name, value in values.items()
     }
-    request = PredictRequest(inputs, "instances" in body)
+    request = PredictRequest(inputs, "instances" in body, signature_of(body))
     if request.rows == 0:
         raise _refusal("The request holds no example")
     return request
@@ -109,6 +111,9 @@ def write_predict(outputs: Mapping[str, np.ndarray], row_format: bool) -> dict[s
     Returns:
         The object to write as JSON.
 
+    Raises:
+        Refusal: With status 400: outputs that are not by example were asked for by example.
+
     Example:
 
     >>> write_predict({"y": np.array([[1.5]], "float32")}, True)
@@ -121,6 +126,10 @@ def write_predict(outputs: Mapping[str, np.ndarray], row_format: bool) -> dict[s
         return {"predictions" if row_format else "outputs": next(iter(written.values()))}
     if not row_format:
         return {"outputs": written}
+    if len({np.shape(array)[:1] for array in outputs.values()}) > 1:
+        raise _refusal(
+            "Outputs have inconsistent batch sizes: use 'inputs' in place of 'instances'"
+        )
     rows = zip(*written.values(), strict=True)
     return {"predictions": [dict(zip(written, row, strict=True)) for row in rows]}
 
@@ -223,25 +232,40 @@ def write_status(versions: Mapping[int, str]) -> dict[str, Any]:
 
 
 def write_metadata(
-    name: str, version: int, inputs: Mapping[str, TensorSpec], outputs: Mapping[str, TensorSpec]
+    name: str,
+    version: int,
+    inputs: Mapping[str, TensorSpec],
+    signatures: Mapping[str, Mapping[str, TensorSpec]],
 ) -> dict[str, Any]:
     """Makes the answer to a question for a model's metadata.
+
+    Args:
+        name: The model's name.
+        version: Its version.
+        inputs: What each signature takes, by name.
+        signatures: What each signature gives, by name.
+
+    Returns:
+        The object to write as JSON.
 
     Example:
 
     >>> spec = {"x": TensorSpec("x", "float32", (None, 2))}
-    >>> answer = write_metadata("digits", 1, spec, spec)
+    >>> answer = write_metadata("digits", 1, spec, {"serving_default": spec})
     >>> answer["model_spec"]["version"], list(answer["metadata"])
     ('1', ['signature_def'])
     """
-    signature = {
-        "inputs": {key: spec.metadata() for key, spec in inputs.items()},
-        "outputs": {key: spec.metadata() for key, spec in outputs.items()},
-        "method_name": "tensorflow/serving/predict",
+    described = {
+        signature: {
+            "inputs": {key: spec.metadata() for key, spec in inputs.items()},
+            "outputs": {key: spec.metadata() for key, spec in outputs.items()},
+            "method_name": "tensorflow/serving/predict",
+        }
+        for signature, outputs in signatures.items()
     }
     return {
         "model_spec": {"name": name, "signature_name": "", "version": str(version)},
-        "metadata": {"signature_def": {"signature_def": {DEFAULT_SIGNATURE: signature}}},
+        "metadata": {"signature_def": {"signature_def": described}},
     }
 
 

@@ -142,7 +142,8 @@ def _content(name: str) -> dict[str, Any]:
 
 def _body(verb: str, version: Any, rows: int) -> dict[str, Any]:
     if verb == "predict":
-        return _one_body(version.inputs, rows)
+        names = ["", *getattr(version, "signatures", {"serving_default": None})]
+        return _one_body(version.inputs, rows, names)
     if not hasattr(version, "release"):
         return _strange_examples()
     return _examples(verb, version.release.input, rows)
@@ -158,7 +159,7 @@ def _any(schemas: list[dict[str, Any]]) -> dict[str, Any]:
     return {"anyOf": different} if different else {"type": "object"}
 
 
-def _one_body(specs: dict[str, TensorSpec], rows: int) -> dict[str, Any]:
+def _one_body(specs: dict[str, TensorSpec], rows: int, names: list[str]) -> dict[str, Any]:
     row = {name: _nested(spec, (spec.shape or (None,))[1:]) for name, spec in specs.items()}
     column = {name: _array(schema, 1, rows) for name, schema in row.items()}
     named = {"type": "object", "required": list(specs)}
@@ -169,7 +170,7 @@ def _one_body(specs: dict[str, TensorSpec], rows: int) -> dict[str, Any]:
         instances.append(_array(schema, 1, rows))
         inputs.append(_array(schema, 1, rows))
     properties = {
-        "signature_name": {"type": "string", "enum": ["", "serving_default"]},
+        "signature_name": {"type": "string", "enum": names},
         "instances": {"anyOf": instances},
         "inputs": {"anyOf": inputs},
     }

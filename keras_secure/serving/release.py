@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from keras_secure.integrity.signature_file import SIGNATURE_NAME
 from keras_secure.integrity.trust import as_trust
 from keras_secure.integrity.verify import verify
 from keras_secure.integrity.versions import POINTER
+from keras_secure.serving.dialect import DEFAULT_SIGNATURE
 from keras_secure.serving.tensors import TensorSpec
 
 
@@ -25,14 +26,14 @@ class Release:
 
     Args:
         card: Its model card.
-        function: From an array to named arrays.
+        functions: From an array to named arrays, by signature.
         serial: Serial number of its signature; 0 where it has none.
         digest: SHA-256 of its signature file, which names the bundle to the byte.
         signer: Fingerprint of the key that signed it.
     """
 
     card: dict[str, Any]
-    function: Callable[[Any], dict[str, np.ndarray]] = field(repr=False)
+    functions: dict[str, Callable[[Any], dict[str, np.ndarray]]] = field(repr=False)
     serial: int
     digest: str
     signer: str
@@ -45,8 +46,14 @@ class Release:
 
     @property
     def outputs(self) -> dict[str, TensorSpec]:
-        """What it gives, by name."""
+        """What its default signature gives, by name."""
         return _specs(self.card["outputs"])
+
+    @property
+    def signatures(self) -> dict[str, dict[str, TensorSpec]]:
+        """What each signature gives, by name."""
+        told = self.card["signatures"]
+        return {name: _specs(told[name]) for name in self.functions}
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -71,6 +78,7 @@ def load_release(
     *,
     min_serial: int | None = None,
     check_weights: float = 0.0,
+    signatures: Iterable[str] = (),
 ) -> Release:
     """Loads a bundle that a trusted key signed, and no other.
 
@@ -81,6 +89,7 @@ def load_release(
         trust: Whom to believe, as for `keras_secure.integrity.verify`.
         min_serial: The lowest serial number that is accepted.
         check_weights: As for `keras_secure.export.Bundle.load`.
+        signatures: Signatures to load besides the default one.
 
     Returns:
         The `Release`; it was called once, so that no client waits for the first call.
@@ -102,10 +111,13 @@ def load_release(
         report.raise_if_failed()
         signature = (copy / SIGNATURE_NAME).read_bytes()
         bundle = open_bundle(copy, trusted)
-        function = bundle.load(check_weights)
+        functions = {
+            name: bundle.load(check_weights, name)
+            for name in dict.fromkeys((DEFAULT_SIGNATURE, *signatures))
+        }
     release = Release(
         bundle.card,
-        function,
+        functions,
         report.serial,
         hashlib.sha256(signature).hexdigest(),
         report.key_fingerprint,
@@ -113,9 +125,9 @@ def load_release(
     if release.input.shape is None or release.input.shape[:1] != (None,):
         raise InputError(f"The model of {root} takes no batches of any size, so it is not served.")
     shape = tuple(1 if size is None else size for size in release.input.shape)
-    function(
-        np.zeros(shape, "float32" if release.input.dtype == "bfloat16" else release.input.dtype)
-    )
+    dtype = "float32" if release.input.dtype == "bfloat16" else release.input.dtype
+    for function in functions.values():
+        function(np.zeros(shape, dtype))
     return release
 
 

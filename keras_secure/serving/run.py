@@ -45,7 +45,8 @@ def serve(
         0, or 1 if the application did not start up.
 
     Raises:
-        InputError: The address is taken, or the files for TLS cannot be used.
+        IntegrityError: A bundle is not what a trusted key signed.
+        InputError: The address is taken, or the files for TLS or a bundle cannot be used.
 
     Example:
 
@@ -94,6 +95,7 @@ def serve(
     server = Server(config)
 
     async def run() -> None:
+        await service.open()
         with _reloading(service):
             serving = asyncio.ensure_future(server.serve([listener]))
             while not (server.started or serving.done()):

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+from collections.abc import Iterable
 from concurrent.futures import Executor
 from typing import Any
 
@@ -16,6 +17,7 @@ from keras_secure.serving.limits import Limits
 from keras_secure.serving.metrics import Metrics
 from keras_secure.serving.refusal import Refusal
 from keras_secure.serving.release import Release, load_release
+from keras_secure.serving.tensors import TensorSpec
 
 _log = logging.getLogger(__name__)
 
@@ -30,6 +32,7 @@ class ServedModel:
             of the version in use is, except by `rollback`.
         outputs: Which outputs to answer with; None for all. With one, answers are plain lists, as
             those of a model without guards.
+        signatures: Signatures of the bundle to serve besides the default one, such as `"labels"`.
         check_weights: As for `keras_secure.export.Bundle.load`.
 
     Example:
@@ -46,8 +49,10 @@ class ServedModel:
         *,
         min_serial: int | None = None,
         outputs: list[str] | None = None,
+        signatures: Iterable[str] = (),
         check_weights: float = 0.0,
     ):
+        self._signatures = tuple(signatures)
         self._path, self._trust, self._min_serial = path, trust, min_serial
         self._outputs, self._check_weights = outputs, check_weights
         self._current: _Version | None = None
@@ -69,19 +74,19 @@ class ServedModel:
             InputError: It cannot be used.
         """
         self.name = name
-        self._make = lambda release, number: _Version(
-            number,
-            release,
-            Batcher(
-                release.function,
+
+        def batcher(function: Any, by_example: bool) -> Batcher:
+            return Batcher(
+                function,
                 executor,
                 limits.batch,
                 limits.batch_delay,
                 workers,
                 lambda rows: metrics.batch(name, rows),
-            ),
-            self._outputs,
-        )
+                by_example,
+            )
+
+        self._make = lambda release, number: _Version(number, release, batcher, self._outputs)
         release = await asyncio.to_thread(self._load, self._min_serial)
         self._current = self._make(release, release.serial or 1)
 
@@ -168,7 +173,8 @@ class ServedModel:
         """Waits until everything that was asked is answered."""
         for version in (self._current, self._previous):
             if version is not None:
-                await version.batcher.drain()
+                for batcher in version.batchers.values():
+                    await batcher.drain()
 
     def _use(self, version: "_Version") -> None:
         self._previous, self._current = self._current, version
@@ -176,7 +182,11 @@ class ServedModel:
 
     def _load(self, min_serial: int | None) -> Release:
         release = load_release(
-            self._path, self._trust, min_serial=min_serial, check_weights=self._check_weights
+            self._path,
+            self._trust,
+            min_serial=min_serial,
+            check_weights=self._check_weights,
+            signatures=self._signatures,
         )
         missing = set(self._outputs or ()) - set(release.outputs)
         if missing:
@@ -189,11 +199,16 @@ class ServedModel:
 class _Version:
     """A release with a number, and how it is asked."""
 
-    def __init__(self, number: int, release: Release, batcher: Batcher, outputs: list[str] | None):
-        self.number, self.release, self.batcher = number, release, batcher
+    def __init__(self, number: int, release: Release, batcher: Any, outputs: list[str] | None):
+        self.number, self.release = number, release
         self.inputs = {release.input.name: release.input}
-        self.outputs = {
+        self.signatures = release.signatures
+        self.signatures[DEFAULT_SIGNATURE] = {
             name: spec for name, spec in release.outputs.items() if not outputs or name in outputs
+        }
+        self.batchers = {
+            name: batcher(release.functions[name], _by_example(release.signatures[name]))
+            for name in release.functions
         }
 
     @property
@@ -216,14 +231,15 @@ class _Version:
         signature = dialect.signature_of(body)
         if verb != "predict" and signature in (DEFAULT_SIGNATURE, f"tensorflow/serving/{verb}"):
             return dialect.read_examples(body, self.release.input, verb)  # type: ignore[arg-type]
-        if signature != DEFAULT_SIGNATURE:
+        if signature not in self.signatures:
             raise dialect.unknown_signature(signature)
         return dialect.read_predict(body, self.inputs, has_constants)
 
     async def compute(
         self, verb: str, body: dict[str, Any], request: PredictRequest
     ) -> tuple[dict[str, np.ndarray], None]:
-        outputs = await self.batcher.submit(request.inputs[self.release.input.name])
+        batcher = self.batchers[request.signature]
+        outputs = await batcher.submit(request.inputs[self.release.input.name])
         return outputs, None
 
     def write(
@@ -235,8 +251,13 @@ class _Version:
             )
         if verb == "regress":
             return dialect.write_regress(outputs["predictions"], outputs.get("rejected"))
-        chosen = {name: array for name, array in outputs.items() if name in self.outputs}
+        given = self.signatures[request.signature]
+        chosen = {name: array for name, array in outputs.items() if name in given}
         return dialect.write_predict(chosen, request.row_format)
 
     def metadata(self, name: str) -> dict[str, Any]:
-        return dialect.write_metadata(name, self.number, self.inputs, self.outputs)
+        return dialect.write_metadata(name, self.number, self.inputs, self.signatures)
+
+
+def _by_example(outputs: dict[str, TensorSpec]) -> bool:
+    return all(spec.shape is not None and spec.shape[:1] == (None,) for spec in outputs.values())

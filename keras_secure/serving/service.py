@@ -104,7 +104,7 @@ class Service:
         workers: int | None = None,
     ):
         self.models, self.limits, self.metrics = models, limits, Metrics()
-        self.draining = False
+        self.draining, self._opened = False, False
         self._authenticator, self._audit_log = authenticator, audit_log
         self._rates = RateLimiter(limits.rate, limits.burst)
         self._budgets = QueryBudgets(None) if budgets is None else budgets
@@ -121,11 +121,21 @@ class Service:
         return models and not self.draining and not self._broken
 
     async def open(self) -> None:
-        """Loads the models.
+        """Loads the models, the first time that it is called.
 
         Raises:
-            SecurityError: One cannot be served.
+            SecurityError: One cannot be served; everything is closed then.
         """
+        if self._opened:
+            return
+        self._opened = True
+        try:
+            await self._open()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _open(self) -> None:
         self._executor = ThreadPoolExecutor(self._workers, "model")
         self._signing = asyncio.create_task(self._sign_now_and_then())
         for name, model in self.models.items():

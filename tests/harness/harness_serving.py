@@ -18,14 +18,20 @@ SHAPE = (None, 2)
 
 def card(shape=SHAPE, dtype="float32", metadata=None, classes=2):
     """A model card of a model with one input and two outputs."""
+    outputs = {
+        "predictions": {"shape": [None, classes], "dtype": "float32"},
+        "rejected": {"shape": [None], "dtype": "bool"},
+    }
+    by_batch = {
+        "label": {"shape": [None], "dtype": "int64"},
+        "total": {"shape": [1], "dtype": "int64"},
+    }
     return {
         "name": "sum",
         "num_classes": classes,
         "inputs": {"x": {"shape": list(shape), "dtype": dtype}},
-        "outputs": {
-            "predictions": {"shape": [None, classes], "dtype": "float32"},
-            "rejected": {"shape": [None], "dtype": "bool"},
-        },
+        "outputs": outputs,
+        "signatures": {"serving_default": outputs, "total": by_batch},
         "metadata": metadata or {},
     }
 
@@ -56,7 +62,12 @@ class SumModel(ServedModel):
 
 def release(function=answer, serial=0, **more):
     """A release that computes with `function`."""
-    return Release(card(**more), function, serial, "0" * 64, "sha256:0")
+    functions = {"serving_default": function, "total": _total}
+    return Release(card(**more), functions, serial, "0" * 64, "sha256:0")
+
+
+def _total(x):
+    return {"label": answer(x)["predictions"].argmax(axis=1), "total": np.array([len(x)])}
 
 
 class Gate:

@@ -77,6 +77,19 @@ def test_one_output_alone_is_answered_as_a_plain_model_would():
         ]["serving_default"]["outputs"].keys() == {"predictions"}
 
 
+def test_other_signatures_are_asked_by_name():
+    with client() as found:
+        body = {"signature_name": "total", "inputs": [[1, 2], [3, 4]]}
+        reply = found.post(PREDICT, json=body)
+        assert reply.json() == {"outputs": {"label": [1, 1], "total": [2]}}
+        body = {"signature_name": "total", "instances": [[1, 2], [3, 4]]}
+        reply = found.post(PREDICT, json=body)
+        assert reply.status_code == 400
+        assert "inconsistent" in reply.json()["error"]
+        metadata = found.get("/v1/models/sum/metadata").json()["metadata"]["signature_def"]
+        assert metadata["signature_def"].keys() == {"serving_default", "total"}
+
+
 def test_classify_regress_status_metadata():
     with client(SumModel(release(metadata={"labels": ["one", "two"]}))) as found:
         body = json.dumps({"examples": [{"x": [1, 2]}]})

@@ -281,7 +281,7 @@ def test_status_and_metadata_are_what_clients_know():
         "state": "AVAILABLE",
         "status": {"error_code": "OK", "error_message": ""},
     }
-    metadata = dialect.write_metadata("digits", 7, X, X)
+    metadata = dialect.write_metadata("digits", 7, X, {"serving_default": X})
     assert metadata["model_spec"] == {"name": "digits", "signature_name": "", "version": "7"}
     signature = metadata["metadata"]["signature_def"]["signature_def"]["serving_default"]
     assert signature["method_name"] == "tensorflow/serving/predict"
