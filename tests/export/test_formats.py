@@ -398,6 +398,28 @@ def test_stored_kernels_are_bit_for_bit_the_model_s(bits):
     np.testing.assert_array_equal(stored(x), model(x))
 
 
+@pytest.mark.parametrize("num_values", [3, 16, pytest.param(40, marks=slow)])
+def test_few_values_are_stored_by_number(tmp_path, num_values):
+    model = keras.Sequential([keras.Input((40,)), keras.layers.Dense(30, name="last")])
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=num_values).astype("float32")
+    model.layers[0].kernel.assign(values[rng.integers(0, num_values, (40, 30))])
+    served = served_model(model, None, None, (), None, None, None)
+    stored = stored_compactly(model)
+    np.testing.assert_array_equal(stored._stored[0].read(), model.layers[0].kernel)
+    write_onnx(tmp_path, served)
+    kinds = onnx.TensorProto
+    initializers = onnx.load(tmp_path / "model.onnx").graph.initializer
+    kind = kinds.UINT8 if num_values > 16 else kinds.UINT4
+    assert [i.dims for i in initializers if i.data_type == kind] == [[40, 30]]
+    write_saved_model(tmp_path, served, ())
+    bits = {3: 2, 16: 4, 40: 8}[num_values]
+    size = (tmp_path / "saved_model" / "saved_model.pb").stat().st_size
+    assert size < 1200 * bits / 8 + 24_000
+    kernel = model.layers[0].kernel.numpy().tobytes()
+    assert kernel[:200] not in (tmp_path / "saved_model" / "saved_model.pb").read_bytes()
+
+
 @pytest.mark.parametrize(
     ("package", "formats", "extra"),
     [("onnx", "onnx", "onnx"), ("tf2onnx", "onnx", "onnx"), ("ai_edge_litert.interpreter",

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from keras_secure import backend
-from keras_secure.compression import QuantizedWeight, quantized_weights
+from keras_secure.compression import QuantizedWeight
 from keras_secure.errors import InputError
 from keras_secure.export.formats.agreement import check_agreement
 from keras_secure.export.formats.frozen import frozen_function
 from keras_secure.export.formats.packing import pack_pairs
+from keras_secure.export.formats.stored import Compact, compact_weights
 from keras_secure.export.serving import INPUT_NAME
 
 ONNX_NAME = "model.onnx"
@@ -22,7 +23,8 @@ _OPSET_WITH_INT4 = 21
 def write_onnx(folder: Path, served: Any) -> dict[str, Any]:
     """Writes `model.onnx`, checks it, and runs it beside the served function.
 
-    Quantized kernels are stored as 8-bit integers, 4-bit where they fit, and scales.
+    Quantized kernels are stored as 8-bit integers, 4-bit where they fit, and scales; kernels with
+    few values as numbers of these.
 
     Args:
         folder: The folder of the bundle.
@@ -36,7 +38,7 @@ def write_onnx(folder: Path, served: Any) -> dict[str, Any]:
             `onnx` is not installed.
     """
     onnx = _import("onnx")
-    stored = quantized_weights(served.model)
+    stored = compact_weights(served.model)
     kernels = {v.path: v for v in served.variables if v.path in stored}
     inputs = [(INPUT_NAME, served.shape, served.dtype)]
     inputs += [(_argument(n), tuple(v.shape), v.dtype) for n, v in enumerate(kernels.values())]
@@ -44,7 +46,7 @@ def write_onnx(folder: Path, served: Any) -> dict[str, Any]:
     model = onnx.load_from_string(backend.onnx_model(function, inputs, _OPSET))
     _refuse_foreign(onnx, model)
     weights = [stored[path] for path in kernels]
-    if any(weight.bits <= 4 for weight in weights):
+    if any(_halved(weight) for weight in weights):
         model = onnx.version_converter.convert_version(model, _OPSET_WITH_INT4)
     for number, weight in enumerate(weights):
         _store(onnx, model.graph, _argument(number), weight)
@@ -109,10 +111,17 @@ def _refuse_foreign(onnx: Any, model: Any) -> None:
         )
 
 
-def _store(onnx: Any, graph: Any, name: str, weight: QuantizedWeight) -> None:
-    """Puts integers times scales in the place of an input of the graph.
+def _halved(weight: Compact) -> bool:
+    """Whether half a byte is enough for each integer."""
+    if isinstance(weight, QuantizedWeight):
+        return weight.bits <= 4
+    return len(weight.values) <= 16
 
-    A runtime computes that product once, when it loads the file. `DequantizeLinear` would say the
+
+def _store(onnx: Any, graph: Any, name: str, weight: Compact) -> None:
+    """Puts integers, and what makes floats of them, in the place of an input of the graph.
+
+    A runtime computes the floats once, when it loads the file. `DequantizeLinear` would say the
     same, but ONNX Runtime and OpenVINO take it for a licence to round the activations to 8 bits as
     well, and then answer otherwise than the model that was tested; so they do for integers that are
     cast to floats, and not for those that are cast twice.
@@ -120,17 +129,23 @@ def _store(onnx: Any, graph: Any, name: str, weight: QuantizedWeight) -> None:
     for value in [value for value in graph.input if value.name == name]:
         graph.input.remove(value)
     kinds = onnx.TensorProto
-    if weight.bits <= 4:
-        kind, data = kinds.INT4, pack_pairs(weight.values)
+    widened = ("Cast", [f"{name}_integers"], f"{name}_wide", {"to": kinds.INT32})
+    if isinstance(weight, QuantizedWeight):
+        integers, floats, kind = weight.values, weight.scale, kinds.INT8
+        steps = [
+            widened,
+            ("Cast", [f"{name}_wide"], f"{name}_float", {"to": kinds.FLOAT}),
+            ("Mul", [f"{name}_float", f"{name}_floats"], name, {}),
+        ]
     else:
-        kind, data = kinds.INT8, weight.values.tobytes()
-    stored = onnx.helper.make_tensor(f"{name}_values", kind, weight.values.shape, data, raw=True)
-    graph.initializer.extend([stored, onnx.numpy_helper.from_array(weight.scale, f"{name}_scale")])
-    steps = [
-        ("Cast", [f"{name}_values"], f"{name}_wide", {"to": kinds.INT32}),
-        ("Cast", [f"{name}_wide"], f"{name}_float", {"to": kinds.FLOAT}),
-        ("Mul", [f"{name}_float", f"{name}_scale"], name, {}),
-    ]
+        integers, floats, kind = weight.indices, weight.values, kinds.UINT8
+        steps = [widened, ("Gather", [f"{name}_floats", f"{name}_wide"], name, {})]
+    data = integers.tobytes()
+    if _halved(weight):
+        kind = kinds.INT4 if kind == kinds.INT8 else kinds.UINT4
+        data = pack_pairs(integers)
+    stored = onnx.helper.make_tensor(f"{name}_integers", kind, integers.shape, data, raw=True)
+    graph.initializer.extend([stored, onnx.numpy_helper.from_array(floats, f"{name}_floats")])
     for place, (step, sources, result, options) in enumerate(steps):
         node = onnx.helper.make_node(step, sources, [result], f"{result}_{step}", **options)
         graph.node.insert(place, node)
