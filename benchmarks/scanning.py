@@ -32,7 +32,7 @@ from scan_corpus.corpus import read_list
 
 HERE = Path(__file__).resolve().parent
 WORKER = HERE / "peers" / "worker_scanner.py"
-OURS, LIMIT = "keras_secure", 30
+OURS, LIMIT, START = "keras_secure", 30, 300
 PROMISED_RECALL, PROMISED_SECONDS = 0.99, 0.5
 
 
@@ -50,7 +50,8 @@ class Scanner:
             stderr=subprocess.DEVNULL,
             env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
         )
-        self._read(LIMIT)
+        if not self._read(START):
+            sys.exit(f"{self.name} did not start; run {WORKER} {self.name} to see why.")
 
     def _read(self, limit):
         selector = selectors.DefaultSelector()
