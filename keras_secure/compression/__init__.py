@@ -21,7 +21,8 @@ from keras_secure.compression.quantize import quantize
 from keras_secure.compression.quantized_weights import QuantizedWeight, quantized_weights
 from keras_secure.compression.schedules import ConstantSparsity, PolynomialDecay
 from keras_secure.compression.shared_weights import SharedWeights
-from keras_secure.compression.train_compressed import cluster_aware, quantize_aware, strip
+from keras_secure.compression.strip import strip
+from keras_secure.compression.train_compressed import cluster_aware, quantize_aware
 
 __all__ = [
     "ClusteredWeight",

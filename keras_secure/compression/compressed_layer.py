@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_secure.compression.kernels import kernels_of
 from keras_secure.compression.quantized_weights import QuantizedWeight
+from keras_secure.compression.rounded_inputs import RoundedInputs
 from keras_secure.errors import InputError
 
 _NAMES = ("kernel", "depthwise_kernel", "pointwise_kernel")
@@ -23,6 +24,7 @@ class CompressedLayer:
     Args:
         *args: Arguments of the Keras layer.
         scheme: A `LearnedStepSize` or `SharedWeights`, or its serialized form.
+        rounded_inputs: Options of `RoundedInputs`, or None to compute with the inputs as they are.
         **kwargs: Further arguments of the Keras layer.
     """
 
@@ -34,16 +36,20 @@ class CompressedLayer:
     compute_dtype: str
     # Plain attributes, which Keras does not track a second time.
     scheme: Any
+    rounded_inputs: RoundedInputs | None
     _full: dict[str, Any]
     _states: dict[str, dict[str, Any]]
     _used: dict[str, Any]
 
-    def __init__(self, *args, scheme, **kwargs):
+    def __init__(self, *args, scheme, rounded_inputs=None, **kwargs):
         super().__init__(*args, **kwargs)
         if isinstance(scheme, dict):
             scheme = keras.saving.deserialize_keras_object(scheme)
-        for name, value in (("scheme", scheme), ("_full", {}), ("_states", {}), ("_used", {})):
+        rounding = None if rounded_inputs is None else RoundedInputs(**rounded_inputs)
+        for name, value in (("scheme", scheme), ("rounded_inputs", rounding)):
             object.__setattr__(self, name, value)
+        for name in ("_full", "_states", "_used"):
+            object.__setattr__(self, name, {})
 
     def add_weight(self, *args, **kwargs):
         """Adds a weight; kernels are kept in full precision whatever is computed in."""
@@ -61,9 +67,13 @@ class CompressedLayer:
         for kernel in kernels_of(self):
             state = self.scheme.build(self, kernel.attribute, kernel.variable, kernel.axis)
             self._states[kernel.attribute] = state
+        if self.rounded_inputs is not None:
+            self.rounded_inputs.build(self)
 
     def call(self, inputs):
         """Computes as the ordinary layer does, with the compressed kernels."""
+        if self.rounded_inputs is not None:
+            inputs = self.rounded_inputs(inputs)
         for name, state in self._states.items():
             computed = self.scheme.computed(state, self._full[name])
             self._used[name] = ops.cast(computed, self.compute_dtype)
@@ -92,7 +102,7 @@ class CompressedLayer:
     def plain_layer(self) -> Any:
         """A new ordinary layer with the same configuration, not built."""
         config = self.get_config()
-        del config["scheme"]
+        del config["scheme"], config["rounded_inputs"]
         return self.plain.from_config(config)  # type: ignore[attr-defined]
 
     def enable_lora(self, *args, **kwargs):
@@ -110,7 +120,12 @@ class CompressedLayer:
     def get_config(self):
         """Returns the layer's options and the scheme."""
         scheme = keras.saving.serialize_keras_object(self.scheme)
-        return {**super().get_config(), "scheme": scheme}  # type: ignore[misc]
+        rounding = self.rounded_inputs
+        return {
+            **super().get_config(),  # type: ignore[misc]
+            "scheme": scheme,
+            "rounded_inputs": None if rounding is None else rounding.get_config(),
+        }
 
 
 def compressed(attribute: str) -> Any:

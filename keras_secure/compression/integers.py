@@ -50,6 +50,27 @@ def to_integers(weights: np.ndarray, scale: np.ndarray, bits: int) -> np.ndarray
     return np.clip(np.rint(weights / scale), least, most).astype(np.int8)
 
 
+def full_scales(weights: np.ndarray, axis: int, bits: int) -> np.ndarray:
+    """The scale of each output channel with which its largest magnitude is the largest integer.
+
+    Args:
+        weights: float32 array.
+        axis: The axis of output channels.
+        bits: From 2 to 8.
+
+    Returns:
+        Positive float32 array with size 1 along the other axes; 1 for channels of zeros.
+
+    Example:
+
+    >>> full_scales(np.float32([[-1.0, -0.5, 0.0, 0.5]]), axis=0, bits=3).round(3).tolist()
+    [[0.333]]
+    """
+    others = tuple(i for i in range(weights.ndim) if i != axis)
+    reach = np.abs(weights).max(axis=others, keepdims=True)
+    return np.where(reach > 0, reach / np.float32(levels(bits)[1]), 1.0).astype(np.float32)
+
+
 def best_scales(weights: np.ndarray, axis: int, bits: int) -> np.ndarray:
     """The scale of each output channel with the least squared error of the rounded weights.
 

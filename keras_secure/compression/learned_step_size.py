@@ -2,20 +2,14 @@
 
 from typing import Any
 
-import keras
 import numpy as np
 from keras import ops
 
 from keras_secure.compression.integers import best_scales, check_bits, levels
 from keras_secure.compression.quantized_weights import QuantizedWeight, bits_of
+from keras_secure.compression.scale_variables import scale_variables, start_scale
+from keras_secure.compression.straight_through import rounded
 from keras_secure.registration import component
-
-_LEAST = 2.0**-6
-
-
-class _AtLeast(keras.constraints.Constraint):
-    def __call__(self, w):
-        return ops.maximum(w, _LEAST)
 
 
 @component("compression")
@@ -35,6 +29,7 @@ class LearnedStepSize:
 
     Example:
 
+    >>> import keras
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
     >>> from keras_secure.compression import quantize_aware
     >>> quantize_aware(model, bits=3).layers[0].scheme.bits
@@ -51,58 +46,27 @@ class LearnedStepSize:
         """Adds the scale's variables to a layer for one kernel, and returns them."""
         shape = [1] * len(variable.shape)
         shape[axis] = variable.shape[axis]
-        return {
-            "multiple": layer.add_weight(
-                shape=shape,
-                initializer="ones",
-                dtype="float32",
-                autocast=False,
-                constraint=_AtLeast(),
-                name=f"{name}_scale",
-            ),
-            "unit": layer.add_weight(
-                shape=shape,
-                initializer="ones",
-                dtype="float32",
-                autocast=False,
-                trainable=False,
-                name=f"{name}_unit",
-            ),
-        }
+        return scale_variables(layer, name, shape)
 
     def start(self, state: dict[str, Any], weights: np.ndarray, axis: int) -> None:
         """Sets the variables to the scales that suit the weights best."""
-        scale = best_scales(weights, axis, self.bits)
-        unit = np.exp2(np.floor(np.log2(scale))).astype(np.float32)
-        state["unit"].assign(unit)
-        state["multiple"].assign(scale / unit)
+        start_scale(state, best_scales(weights, axis, self.bits))
 
     def computed(self, state: dict[str, Any], variable: Any) -> Any:
         """The rounded kernel, exactly integers times scales; traceable, float32."""
-        weights = ops.cast(ops.convert_to_tensor(variable), "float32")
-        least, most = levels(self.bits)
-        multiple = ops.convert_to_tensor(state["multiple"])
-        unit = ops.convert_to_tensor(state["unit"])
-        scale = multiple * unit
-        ratio = weights / scale
-        inside = ops.logical_and(ratio >= least, ratio <= most)
-        integers = ops.round(ops.clip(ratio, least, most))
-        passing = ops.cast(inside, "float32")
-        # How the rounded weight moves with the scale, by the paper's weight of that gradient; once
-        # over the unit because the scale is a multiple of it, and once more for relative steps.
-        count = float(np.prod(weights.shape)) / float(np.prod(multiple.shape))
-        slope = (integers - passing * ratio) / (unit * float(np.sqrt(count * most)))
-        # Zero, with the gradient that rounding has not: so the value is exact to the last bit.
-        moved = weights * ops.stop_gradient(passing) + multiple * ops.stop_gradient(slope)
-        return ops.stop_gradient(integers * scale) + (moved - ops.stop_gradient(moved))
+        return self._rounded(state, variable)[0]
 
     def described(self, state: dict[str, Any], variable: Any, axis: int) -> QuantizedWeight:
         """The integers and scales of the rounded kernel as it is now (not traceable)."""
-        weights = np.asarray(ops.convert_to_numpy(variable), np.float32)
+        integers = ops.convert_to_numpy(self._rounded(state, variable)[1]).astype(np.int8)
         scale = ops.convert_to_numpy(state["multiple"]) * ops.convert_to_numpy(state["unit"])
-        least, most = levels(self.bits)
-        integers = np.rint(np.clip(weights / scale, least, most)).astype(np.int8)
         return QuantizedWeight(integers, scale, axis, bits_of(integers))
+
+    def _rounded(self, state: dict[str, Any], variable: Any) -> tuple[Any, Any]:
+        weights = ops.cast(ops.convert_to_tensor(variable), "float32")
+        multiple, unit = (ops.convert_to_tensor(state[name]) for name in ("multiple", "unit"))
+        count = float(np.prod(weights.shape)) / float(np.prod(multiple.shape))
+        return rounded(weights, multiple, unit, levels(self.bits), count)
 
     def get_config(self):
         """Returns the options."""

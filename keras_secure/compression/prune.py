@@ -42,10 +42,10 @@ def prune(
 
     >>> import keras
     >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(5, name="top")], name="net")
+    >>> prune(model, pattern="2:4")
+    {'net/top/kernel': 0.5}
     >>> prune(model, 0.75)
     {'net/top/kernel': 0.75}
-    >>> prune(model, pattern="1:8")
-    {'net/top/kernel': 0.875}
 
     Reference:
         Mishra et al. 2021 (arXiv 2104.08378), for 2:4.

@@ -7,23 +7,28 @@ import numpy as np
 from keras import ops
 
 from keras_secure.compression.choose import choose_kernels
-from keras_secure.compression.integers import best_scales, check_bits, to_integers
+from keras_secure.compression.integers import best_scales, check_bits, full_scales, to_integers
 from keras_secure.compression.quantized_weights import QuantizedWeight, bits_of
 from keras_secure.errors import InputError
 
 
 def quantize(
-    model: Any, bits: int = 8, *, layers: str | Sequence[str] | None = None
+    model: Any,
+    bits: int = 8,
+    *,
+    clip: bool = True,
+    layers: str | Sequence[str] | None = None,
 ) -> dict[str, QuantizedWeight]:
     """Rounds each kernel to integers times a scale for each output channel, in place.
 
-    The scales are those of least squared error, which clips the largest weights where bits are few.
     It needs no data and no training; 8 bits cost next to nothing in accuracy, and below 4 bits
     `quantize_aware` and some training do much better.
 
     Args:
         model: A built Keras model, of any kind.
         bits: From 2 to 8.
+        clip: Whether the scales are those of least squared error, which clips the largest weights
+            where bits are few; otherwise the largest weight of a channel is the largest integer.
         layers: Names of the layers to quantize; by default all Dense, EinsumDense and convolution
             layers, those inside composite layers included.
 
@@ -58,7 +63,8 @@ def quantize(
                 + (" and values that are not finite" if weights.dtype == np.float32 else "")
                 + "; finite float32 weights can be quantized."
             )
-        scale = best_scales(weights, kernel.axis, bits)
+        choose = best_scales if clip else full_scales
+        scale = choose(weights, kernel.axis, bits)
         integers = to_integers(weights, scale, bits)
         described[path] = QuantizedWeight(integers, scale, kernel.axis, bits_of(integers))
     # Only now, so that an error leaves the model as it was.

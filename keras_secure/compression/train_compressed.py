@@ -1,4 +1,4 @@
-"""From an ordinary model to one that trains compressed, and back."""
+"""From an ordinary model to one that trains compressed."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,14 +9,21 @@ from keras import ops
 from keras_secure.compression.choose import choose_kernels
 from keras_secure.compression.compressed_layer import CompressedLayer
 from keras_secure.compression.compressed_layers import COMPRESSED_LAYERS
+from keras_secure.compression.integers import check_bits
 from keras_secure.compression.learned_step_size import LearnedStepSize
 from keras_secure.compression.rebuild import rebuild
+from keras_secure.compression.rounded_inputs import inputs_of
 from keras_secure.compression.shared_weights import SharedWeights
 from keras_secure.errors import InputError
 
 
 def quantize_aware(
-    model: Any, bits: int = 8, *, layers: str | Sequence[str] | None = None
+    model: Any,
+    bits: int = 8,
+    *,
+    activation_bits: int | None = None,
+    calibration: Any = None,
+    layers: str | Sequence[str] | None = None,
 ) -> keras.Model:
     """Makes a copy of a model that computes with quantized kernels and trains the full ones.
 
@@ -31,6 +38,10 @@ def quantize_aware(
     Args:
         model: A built Sequential or functional Keras model; left as it is.
         bits: From 2 to 8; about one epoch of fine-tuning brings 8 and 4 bits back, a few 3 and 2.
+        activation_bits: To how many bits, 2 to 8, the inputs of these layers are rounded, with one
+            learned scale for each layer; None to leave them.
+        calibration: With `activation_bits`, a batch of the model's inputs, by which these scales
+            start. They are read from it as it is, so under a `DPOptimizer` it must be public.
         layers: Names of the layers to quantize; by default all Dense, EinsumDense and convolution
             layers, depthwise, separable and transposed ones included.
 
@@ -48,6 +59,7 @@ def quantize_aware(
     >>> trained = quantize_aware(model, bits=4)
     >>> trained.compile("adam", "mse")
     >>> _ = trained.fit(np.ones((8, 8)), np.ones((8, 4)), verbose=0)
+    >>> from keras_secure.compression import strip
     >>> small = strip(trained)
     >>> [int(np.unique(channel).size) <= 16 for channel in small.layers[0].kernel.numpy().T]
     [True, True, True, True]
@@ -58,7 +70,14 @@ def quantize_aware(
         Esser et al. 2020, Learned step size quantization (arXiv 1902.08153).
     """
     scheme = LearnedStepSize(bits)
-    return _aware(model, lambda kernel: scheme, layers)
+    if (activation_bits is None) != (calibration is None):
+        raise InputError(
+            "activation_bits and calibration go together: the scales of activations start by the "
+            "inputs that the layers have for a batch of calibration data."
+        )
+    if activation_bits is None:
+        return _aware(model, lambda kernels: scheme, layers)
+    return _aware(model, lambda kernels: scheme, layers, (check_bits(activation_bits), calibration))
 
 
 def cluster_aware(
@@ -90,6 +109,7 @@ def cluster_aware(
 
     >>> import numpy as np
     >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(16)])
+    >>> from keras_secure.compression import strip
     >>> clustered = cluster_aware(model, 4)
     >>> clustered.compile("adam", "mse")
     >>> _ = clustered.fit(np.ones((8, 8)), np.ones((8, 16)), verbose=0)
@@ -108,49 +128,18 @@ def cluster_aware(
     return _aware(model, scheme, layers)
 
 
-def strip(model: Any) -> keras.Model:
-    """Makes an ordinary Keras model of one that trains compressed, with the same outputs.
-
-    The kernels of the new model are those that the old one computes with, to the last bit;
-    `quantized_weights` tells their integers and scales, `clustered_weights` their shared values.
-
-    Args:
-        model: What `quantize_aware` or `cluster_aware` returned, trained or not.
-
-    Returns:
-        A model of Keras' own layers, which saves and loads without this library.
-
-    Raises:
-        InputError: Nothing in the model trains compressed.
-
-    Example:
-
-    >>> import numpy as np
-    >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
-    >>> trained = quantize_aware(model, bits=2)
-    >>> x = np.random.default_rng(0).random((3, 8), "float32")
-    >>> bool((strip(trained).predict(x, verbose=0) == trained.predict(x, verbose=0)).all())
-    True
-    """
-    parts = model._flatten_layers() if isinstance(model, keras.Model) else ()
-    if not any(isinstance(layer, CompressedLayer) for layer in parts):
-        raise InputError(
-            "No layer of this model trains compressed, so there is nothing to strip. Give what "
-            "quantize_aware or cluster_aware returned; of a SecureModel, its `model`."
-        )
-    copy, pairs = rebuild(
-        model, lambda layer: layer.plain_layer() if isinstance(layer, CompressedLayer) else None
-    )
-    for layer, new in pairs:
-        for name in layer._full:
-            getattr(new, name).assign(layer.compressed_kernel(name))
-    return copy
-
-
-def _aware(model: Any, scheme: Callable[[list[Any]], Any], layers: Any) -> keras.Model:
+def _aware(
+    model: Any,
+    scheme: Callable[[list[Any]], Any],
+    layers: Any,
+    activations: tuple[int, Any] | None = None,
+) -> keras.Model:
     chosen: dict[int, list[Any]] = {}
     for kernel in choose_kernels(model, layers).values():
         chosen.setdefault(id(kernel.layer), []).append(kernel)
+    seen = {}
+    if activations is not None:
+        seen = inputs_of(model, [kernels[0].layer for kernels in chosen.values()], activations[1])
     made = []
 
     def replacement(layer):
@@ -171,8 +160,11 @@ def _aware(model: Any, scheme: Callable[[list[Any]], Any], layers: Any) -> keras
                 "keras_secure.compression.quantize."
             )
         made.append(layer.name)
-        scheme_of_layer = scheme(kernels)
-        return compressed_class(scheme=scheme_of_layer, **layer.get_config())
+        config = layer.get_config()
+        if activations is not None and id(layer) in seen:
+            signed = bool(seen[id(layer)].min() < 0)
+            config["rounded_inputs"] = {"bits": activations[0], "signed": signed}
+        return compressed_class(scheme=scheme(kernels), **config)
 
     copy, pairs = rebuild(model, replacement)
     if not made:
@@ -181,6 +173,8 @@ def _aware(model: Any, scheme: Callable[[list[Any]], Any], layers: Any) -> keras
             "of composite layers. Quantize it after training, with "
             "keras_secure.compression.quantize."
         )
-    for _, new in pairs:
+    for layer, new in pairs:
         new.start()
+        if new.rounded_inputs is not None:
+            new.rounded_inputs.start(seen[id(layer)])
     return copy
