@@ -1,10 +1,7 @@
 """Checkpoints that are signed, encrypted if asked for, and proven before they are restored."""
 
 import contextlib
-import hashlib
-import os
 import secrets
-import shutil
 from pathlib import Path
 
 import keras
@@ -18,10 +15,9 @@ from keras_secure.callbacks.atomic_checkpoint import (
 )
 from keras_secure.callbacks.best_checkpoint import BestCheckpoint
 from keras_secure.callbacks.checkpoint_record import CheckpointRecord
+from keras_secure.callbacks.checkpoint_seal import CheckpointSeal, plain_folder
 from keras_secure.errors import InputError, IntegrityError
-from keras_secure.integrity import decrypt, encrypt, load_private_key, sign, verify
 
-_ENCRYPTED = WEIGHTS + ".enc"
 _RECORD = "newest.json"
 
 
@@ -116,14 +112,15 @@ class SecureCheckpoint(AtomicCheckpoint):
                 f"monitor is {monitor!r} and save_freq {save_freq!r}: metrics are known at the end "
                 "of an epoch. Give save_freq='epoch'."
             )
-        several = signing_key if isinstance(signing_key, list | tuple) else [signing_key]
-        self._signers = [load_private_key(each) for each in several]
-        self.trust = [each.public_key() for each in self._signers] if trust is None else trust
+        shared = {"passphrase": passphrase, "key": key}
+        self._seal = CheckpointSeal(
+            signing_key,
+            trust,
+            {"recipients": recipients, **shared},
+            {"identities": identities, **shared},
+            plain_folder(self.directory if scratch is None else Path(scratch), self.directory),
+        )
         self._best = None if monitor is None else BestCheckpoint(monitor, mode)
-        self._encryption = {"recipients": recipients, "passphrase": passphrase, "key": key}
-        self._decryption = {"identities": identities, "passphrase": passphrase, "key": key}
-        self._is_encrypted = bool(recipients) or passphrase is not None or key is not None
-        self._scratch = self.directory if scratch is None else Path(scratch)
         self._record = self.directory / _RECORD if record is None else Path(record)
         self._run = ""
         self.resumed: dict[str, int] | None = None
@@ -139,7 +136,7 @@ class SecureCheckpoint(AtomicCheckpoint):
     def on_train_begin(self, logs=None):
         """Restores the newest checkpoint that is proven, if it is ahead of the model."""
         self.resumed = None
-        shutil.rmtree(self._plain_folder(), ignore_errors=True)
+        self._seal.remove_plaintext()
         CheckpointRecord.remove_unfinished(self._record)
         super().on_train_begin(logs)
 
@@ -228,15 +225,13 @@ class SecureCheckpoint(AtomicCheckpoint):
         return [each for each in self.model.variables if each.name == "seed_generator_state"]
 
     def _write_weights(self, folder):
-        if not self._is_encrypted:
+        if self._seal.encrypts:
+            self._seal.write_weights(self.model, folder)
+        else:
             super()._write_weights(folder)
-            return
-        with self._private_folder() as private:
-            self.model.save_weights(private / WEIGHTS)
-            encrypt(private / WEIGHTS, folder / _ENCRYPTED, **self._encryption)
 
     def _close(self, folder):
-        sign(folder, self._signers, serial=self._steps())
+        self._seal.close(folder, self._steps())
 
     def _saved(self, path):
         CheckpointRecord(self._run, named_steps(path)).write(self._record)
@@ -244,47 +239,5 @@ class SecureCheckpoint(AtomicCheckpoint):
     def _kept(self, newest):
         return {*super()._kept(newest), self.best} - {None}
 
-    @contextlib.contextmanager
     def _opened(self, path):
-        with self._private_folder() as private:
-            _copy_files(path, private)
-            try:
-                report = verify(private, self.trust, check_modes=False)
-            except InputError as error:
-                raise IntegrityError(str(error)) from error
-            if not report.ok:
-                raise IntegrityError("; ".join(report.describe()))
-            if (private / _ENCRYPTED).exists():
-                if not any(self._decryption.values()):
-                    raise InputError(
-                        f"The weights in {path} are encrypted. Give the identities, the passphrase "
-                        "or the key that decrypts them."
-                    )
-                decrypt(private / _ENCRYPTED, private / WEIGHTS, **self._decryption)
-            yield private
-
-    def _plain_folder(self):
-        # One name for each directory, so that the next fit removes what a killed one left.
-        mark = hashlib.sha256(os.fsencode(self.directory.resolve())).hexdigest()[:16]
-        return self._scratch / f".checkpoint-{mark}.part"
-
-    @contextlib.contextmanager
-    def _private_folder(self):
-        folder = self._plain_folder()
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(mode=0o700)
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _copy_files(path: Path, folder: Path) -> None:
-    try:
-        with os.scandir(path) as entries:
-            for entry in entries:
-                if not entry.is_file(follow_symlinks=False):
-                    raise IntegrityError(f"{entry.name!r} in it is no plain file")
-                shutil.copyfile(entry.path, folder / entry.name, follow_symlinks=False)
-    except OSError as error:
-        raise IntegrityError(f"it cannot be read: {error}") from error
+        return self._seal.opened(path)

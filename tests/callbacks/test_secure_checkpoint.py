@@ -209,14 +209,14 @@ def test_tampering_is_refused(tmp_path, two_checkpoints, kind):
 
 def test_what_is_verified_is_what_is_loaded(tmp_path, two_checkpoints, monkeypatch):
     folder = shutil.copytree(two_checkpoints, tmp_path / "saved")
-    from keras_secure.callbacks import secure_checkpoint
+    from keras_secure.callbacks import checkpoint_seal
 
     def verify_then_tamper(path, *arguments, **options):
         report = verify(path, *arguments, **options)
         (folder / "step-000000000006" / "state.weights.h5").write_bytes(b"exchanged meanwhile")
         return report
 
-    monkeypatch.setattr(secure_checkpoint, "verify", verify_then_tamper)
+    monkeypatch.setattr(checkpoint_seal, "verify", verify_then_tamper)
     assert int(begin(SecureCheckpoint(folder, PRIVATE)).optimizer.iterations) == 6
 
 
@@ -369,7 +369,7 @@ def test_encrypted_checkpoints(tmp_path):
     assert verify(path, PUBLIC).ok
     assert not list((tmp_path / "scratch").iterdir())
     # A killed process leaves plaintext, which the next one removes.
-    left = checkpoint._plain_folder()
+    left = checkpoint._seal.plain
     left.mkdir()
     (left / "state.weights.h5").write_bytes(b"plain")
     (folder / ".newest.json.0123456789abcdef.part").write_bytes(b"{")
