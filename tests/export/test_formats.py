@@ -20,6 +20,7 @@ from keras_secure.export.formats import (
 )
 from keras_secure.export.formats.agreement import check_agreement
 from keras_secure.export.formats.examples import generated_batches
+from keras_secure.export.formats.litert_splice import read_model
 from keras_secure.export.formats.packing import pack_blocks
 from keras_secure.export.saved_model import write_saved_model
 from keras_secure.export.served import served_model
@@ -264,6 +265,35 @@ def test_guards_and_defences_in_other_runtimes(trained, tmp_path, digits, guard)
         assert got["rejected"].tolist() == expected["rejected"].tolist()
         assert got["status"].tolist() == expected["status"].tolist()
         np.testing.assert_allclose(got["predictions"], expected["predictions"], atol=0.0101)
+
+
+def test_activations_in_integers_between_guards_in_floats(trained, tmp_path, digits):
+    bundle = export(
+        trained,
+        tmp_path / "bundle",
+        formats=["litert"],
+        input_guard=InputGuard((0.0, 1.0), on_violation="reject"),
+        calibration=digits[0][:200],
+    )
+    told = bundle.card["formats"]["litert"]
+    assert told["calibrated"]["examples"] == 200
+    assert told["calibrated"]["same_class"] > 0.97
+    x = digits[0][1200:]
+    served = litert_runner(bundle.path / "model.tflite")(np.concatenate([x, hostile(x)]))
+    plain = trained.predict(x, verbose=0)
+    assert (served["predictions"][: len(x)].argmax(-1) == plain.argmax(-1)).mean() > 0.97
+    # It is another model: an eighth of a bit is lost at every step.
+    assert 1e-3 < np.abs(served["predictions"][: len(x)] - plain).max() < 0.3
+    assert served["rejected"][len(x) :].tolist() == [True] * 7 + [False]
+    lite = read_model((bundle.path / "model.tflite").read_bytes())
+    kinds = {tensor.type for tensor in lite.subgraphs[0].tensors if len(tensor.shape) == 4}
+    from ai_edge_litert import schema_py_generated as schema
+
+    assert schema.TensorType.INT8 in kinds
+    with pytest.raises(InputError, match="LiteRT files alone"):
+        export(trained, tmp_path / "other", formats=["onnx"], calibration=x)
+    with pytest.raises(InputError, match=r"calibration has shape \(8, 8\)"):
+        export(trained, tmp_path / "other", formats=["litert"], calibration=x[0, :, :, 0])
 
 
 def test_a_conversion_that_lets_nan_through_is_refused(tmp_path, monkeypatch):

@@ -18,7 +18,10 @@ _TRIALS = 6
 
 
 def check_agreement(
-    format_name: str, run: Callable[[np.ndarray], dict[str, np.ndarray]], served: Any
+    format_name: str,
+    run: Callable[[np.ndarray], dict[str, np.ndarray]],
+    served: Any,
+    model: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> dict[str, Any]:
     """Runs a file and the served function on the same inputs, and refuses a difference.
 
@@ -30,6 +33,7 @@ def check_agreement(
         format_name: For messages.
         run: Runs the file on an array of shape (batch, ...); raises where its runtime cannot.
         served: The `ServedModel` that the file was made from.
+        model: None, or what the file computes in the place of the model, on arrays.
 
     Returns:
         What was compared: the number of examples, the largest difference of a prediction, and what
@@ -41,15 +45,15 @@ def check_agreement(
     """
     tolerance = tolerance_of(served.model)
     report: dict[str, Any] = {"examples": 0, "largest_difference": 0.0, "no_examples": "served"}
-    evaluate = _evaluator(served)
+    evaluate = _evaluator(served, model)
     phases = np.random.default_rng(0).uniform(1, 1e3, _TRIALS)
     for name, batch in generated_batches(served):
         try:
             expected = [evaluate(batch, 0.0, 0.0)]
-        except Exception:  # some kernels of TensorFlow refuse to run on nothing
+        except Exception:  # some kernels refuse to run on nothing
             if len(batch):
                 raise
-            report["no_examples"] = "refused by TensorFlow"
+            report["no_examples"] = f"refused by {'TensorFlow' if model is None else 'the runtime'}"
             continue
         expected += [evaluate(batch, tolerance / 10, phase) for phase in phases]
         try:
@@ -75,16 +79,20 @@ def tolerance_of(model: Any) -> float:
     return _TOLERANCE_OF_HALF if kinds & {"float16", "bfloat16"} else TOLERANCE
 
 
-def _evaluator(served: Any) -> Callable[[np.ndarray, float, float], dict[str, np.ndarray]]:
+def _evaluator(
+    served: Any, model: Callable[[np.ndarray], np.ndarray] | None
+) -> Callable[[np.ndarray, float, float], dict[str, np.ndarray]]:
     """The served function as one graph of inputs, a size and a phase.
 
     The model's answers are moved by up to `size` of themselves, each class otherwise by each phase.
     """
 
-    def function(x, size, phase):
-        return dataclasses.replace(served, model=_Moved(served.model, size, phase)).function(x)
+    answering = served.model if model is None else _OfArrays(served.model, model)
 
-    graph = backend.compiled(function)
+    def function(x, size, phase):
+        return dataclasses.replace(served, model=_Moved(answering, size, phase)).function(x)
+
+    graph = backend.compiled(function) if model is None else function
 
     def evaluate(batch, size, phase):
         ops = keras.ops
@@ -93,6 +101,20 @@ def _evaluator(served: Any) -> Callable[[np.ndarray, float, float], dict[str, np
         return {name: ops.convert_to_numpy(tensor) for name, tensor in outputs.items()}
 
     return evaluate
+
+
+class _OfArrays:
+    """A function of arrays in the place of a model."""
+
+    def __init__(self, model: Any, function: Callable[[np.ndarray], np.ndarray]):
+        self._model, self._function = model, function
+
+    def __getattr__(self, name):
+        return getattr(self._model, name)
+
+    def __call__(self, x, training=False):
+        ops = keras.ops
+        return ops.convert_to_tensor(self._function(ops.convert_to_numpy(x)))
 
 
 class _Moved:

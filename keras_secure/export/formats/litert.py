@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 
 from keras_secure import backend
@@ -11,6 +12,7 @@ from keras_secure.compression import quantized_weights
 from keras_secure.errors import InputError
 from keras_secure.export.formats.agreement import check_agreement
 from keras_secure.export.formats.frozen import frozen_function
+from keras_secure.export.formats.litert_calibrated import calibrated
 from keras_secure.export.formats.litert_weights import with_integers
 from keras_secure.export.serving import INPUT_NAME
 
@@ -18,15 +20,21 @@ LITERT_NAME = "model.tflite"
 _SIGNATURE = "serving_default"
 
 
-def write_litert(folder: Path, served: Any) -> dict[str, Any]:
+def write_litert(folder: Path, served: Any, calibration: Any = None) -> dict[str, Any]:
     """Writes `model.tflite` and runs it beside the served function.
 
     Quantized kernels are stored as 8-bit integers, 4-bit where they fit, with a scale for each
-    output channel.
+    output channel; the runtime makes floats of them when it loads the file.
+
+    With `calibration` the model, not its guards, computes in 8-bit integers, activations too. Then
+    its answers differ from those of the model that was tested, and the file is held against the
+    served function around these answers; the card tells how often the first class is the same.
 
     Args:
         folder: The folder of the bundle.
         served: The `ServedModel`.
+        calibration: None, or examples of shape (n, ...), on which ranges of activations are
+            measured.
 
     Returns:
         What the card says of the file.
@@ -36,13 +44,26 @@ def write_litert(folder: Path, served: Any) -> dict[str, Any]:
             extra `litert` is not installed.
     """
     _interpreter()
-    function = frozen_function(served.function, served.variables)
-    data = backend.litert_model(function, [(INPUT_NAME, served.shape, served.dtype)])
-    data = with_integers(data, quantized_weights(served.model))
     path = folder / LITERT_NAME
+    report: dict[str, Any] = {"file": LITERT_NAME, "runtime": _runtime()}
+    if calibration is None:
+        function = frozen_function(served.function, served.variables)
+        data = backend.litert_model(function, [(INPUT_NAME, served.shape, served.dtype)])
+        path.write_bytes(with_integers(data, quantized_weights(served.model)))
+        return {**report, "compared": check_agreement("litert", litert_runner(path), served)}
+    data, model, examples = calibrated(served, calibration)
     path.write_bytes(data)
-    compared = check_agreement("litert", litert_runner(path), served)
-    return {"file": LITERT_NAME, "runtime": _runtime(), "compared": compared}
+    run = _model_runner(model)
+    report["compared"] = check_agreement("litert", litert_runner(path), served, run)
+    exact = keras.ops.convert_to_numpy(served.model(examples, training=False))
+    same = run(examples).argmax(axis=-1) == exact.argmax(axis=-1)
+    return {**report, "calibrated": {"examples": len(examples), "same_class": float(same.mean())}}
+
+
+def _model_runner(data: bytes) -> Callable[[np.ndarray], np.ndarray]:
+    """The runner of a file with one input and one output."""
+    runner = _interpreter()(model_content=data).get_signature_runner(_SIGNATURE)
+    return lambda x: np.array(next(iter(runner(**{INPUT_NAME: x}).values())))
 
 
 def litert_runner(path: Path) -> Callable[[np.ndarray], dict[str, np.ndarray]]:

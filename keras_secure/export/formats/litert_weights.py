@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from keras_secure.compression import QuantizedWeight
+from keras_secure.export.formats.litert_splice import read_model, write_model
 from keras_secure.export.formats.packing import pack_pairs
 
-_IDENTIFIER = b"TFL3"
 # Of the operator, as LiteRT counts them: the first that takes a scale for each channel, and the
 # first that takes 4 bits.
 _VERSION, _VERSION_WITH_INT4 = 5, 6
@@ -32,17 +32,14 @@ def with_integers(data: bytes, weights: Mapping[str, QuantizedWeight]) -> bytes:
     """
     if not weights:
         return data
-    import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
-    model = schema.ModelT.InitFromPackedBuf(data, 0)
+    model = read_model(data)
     changed = [_replace(model, graph, schema, weights) for graph in model.subgraphs]
     if not any(changed):
         return data
     _drop_unused(model)
-    builder = flatbuffers.Builder(len(data))
-    builder.Finish(model.Pack(builder), _IDENTIFIER)
-    return bytes(builder.Output())
+    return write_model(model)
 
 
 def _replace(model: Any, graph: Any, schema: Any, weights: Mapping[str, QuantizedWeight]) -> bool:

@@ -8,19 +8,16 @@ from keras_secure.errors import InputError
 from keras_secure.export.formats.litert import write_litert
 from keras_secure.export.formats.onnx import write_onnx
 
-_WRITERS: dict[str, Callable[[Path, Any], dict[str, Any]]] = {
-    "litert": write_litert,
-    "onnx": write_onnx,
-}
-FORMATS = tuple(_WRITERS)
+FORMATS = ("litert", "onnx")
 
 
-def check_formats(formats: Sequence[str], served: Any) -> tuple[str, ...]:
+def check_formats(formats: Sequence[str], served: Any, calibration: Any = None) -> tuple[str, ...]:
     """Returns the formats that were asked for, each once.
 
     Args:
         formats: Some of `FORMATS`.
         served: The `ServedModel`.
+        calibration: See `write_litert`.
 
     Raises:
         InputError: One is not known, or cannot hold what is served.
@@ -37,16 +34,24 @@ def check_formats(formats: Sequence[str], served: Any) -> tuple[str, ...]:
             "cannot do. Leave out `formats`, or export the model without smoothing as a second "
             "bundle."
         )
+    if calibration is not None and "litert" not in formats:
+        raise InputError(
+            "calibration was given, which quantizes activations in LiteRT files alone. Add "
+            "'litert' to `formats`, or leave it out."
+        )
     return tuple(dict.fromkeys(formats))
 
 
-def write_formats(folder: Path, served: Any, formats: Sequence[str]) -> dict[str, dict[str, Any]]:
+def write_formats(
+    folder: Path, served: Any, formats: Sequence[str], calibration: Any = None
+) -> dict[str, dict[str, Any]]:
     """Writes a file for each format from the function that the SavedModel serves.
 
     Args:
         folder: The folder of the bundle.
         served: The `ServedModel`.
         formats: What `check_formats` returned.
+        calibration: See `write_litert`.
 
     Returns:
         What the card says of each: file, runtime, what was compared.
@@ -54,4 +59,8 @@ def write_formats(folder: Path, served: Any, formats: Sequence[str]) -> dict[str
     Raises:
         InputError: A format cannot hold the served function, or its file answers otherwise.
     """
-    return {name: _WRITERS[name](folder, served) for name in formats}
+    writers: dict[str, Callable[[], dict[str, Any]]] = {
+        "litert": lambda: write_litert(folder, served, calibration),
+        "onnx": lambda: write_onnx(folder, served),
+    }
+    return {name: writers[name]() for name in formats}
