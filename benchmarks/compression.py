@@ -62,6 +62,7 @@ def copy_of(model):
 def ways(start, fit, batch):
     """Yields (name, ordinary model) for each way; `fit(model, callbacks)` trains on."""
     compression = ks.compression
+    yield "float, trained on", fit(start())
     pruned = fit(start(), [CALLBACKS.Pruning(0.8)])
     yield "prune 80%", pruned
     blocks = fit(start(), [CALLBACKS.Pruning(pattern="2:4")])

@@ -63,8 +63,8 @@ def full_scales(weights: np.ndarray, axis: int, bits: int) -> np.ndarray:
 
     Example:
 
-    >>> full_scales(np.float32([[-1.0, -0.5, 0.0, 0.5]]), axis=0, bits=3).round(3).tolist()
-    [[0.333]]
+    >>> full_scales(np.float32([[-3.0, -0.5, 0.0, 0.5]]), axis=0, bits=3).tolist()
+    [[1.0]]
     """
     others = tuple(i for i in range(weights.ndim) if i != axis)
     reach = np.abs(weights).max(axis=others, keepdims=True)

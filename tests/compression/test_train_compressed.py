@@ -252,6 +252,12 @@ def test_rounding_after_training_is_exact_and_better_with_more_bits():
         errors.append(float(np.square(np.asarray(kernel) - original).sum()))
     assert errors == sorted(errors, reverse=True)
     assert errors[-1] < 1e-3 * errors[0]
+    kernel.assign(original)
+    (weight,) = quantize(model, 3, clip=False, layers="part").values()
+    np.testing.assert_array_equal(weight.kernel(), np.asarray(kernel))
+    reach = np.abs(original).max(axis=(0, 1, 2))
+    np.testing.assert_allclose(np.abs(np.asarray(kernel)).max(axis=(0, 1, 2)), reach, rtol=1e-6)
+    assert np.square(np.asarray(kernel) - original).sum() > errors[1]
 
 
 def test_scales_have_the_least_squared_error_a_fine_search_finds():
@@ -314,3 +320,57 @@ def test_what_cannot_be_done_is_refused():
         quantize(own)
     with pytest.raises(InputError, match="not built"):
         quantize(keras.Sequential([keras.layers.Dense(2)]))
+
+
+def test_rounded_activations_survive_stripping_as_operations_of_keras(tmp_path):
+    inputs = keras.Input((8, 8, 1))
+    block = keras.Sequential(
+        [keras.Input((8, 8, 1)), keras.layers.Conv2D(3, 3, name="conv"), keras.layers.ReLU()]
+    )
+    shared = keras.layers.Dense(4, activation="tanh", name="shared")
+    x = keras.layers.Flatten()(block(inputs))
+    x = keras.layers.Add()([shared(x[:, :54]), shared(x[:, 54:])])
+    model = keras.Model(inputs, keras.layers.Dense(2, name="top")(x))
+    data = np.random.default_rng(0).random((16, 8, 8, 1), "float32")
+    labels = np.arange(16) % 2
+    trained = quantize_aware(model, 4, activation_bits=4, calibration=data)
+    rounding = {
+        layer.name: layer.rounded_inputs
+        for layer in trained._flatten_layers()
+        if isinstance(layer, CompressedLayer)
+    }
+    # What comes after a ReLU or is an image has no values below zero.
+    assert {n: r.signed for n, r in rounding.items()} == {
+        "conv": False,
+        "shared": False,
+        "top": True,
+    }
+    before = {name: each.scale for name, each in rounding.items()}
+    trained.compile(
+        keras.optimizers.Adam(0.01), keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    )
+    history = trained.fit(data, labels, batch_size=8, epochs=3, verbose=0).history
+    assert history["loss"][-1] < history["loss"][0]
+    assert all(rounding[name].scale != scale for name, scale in before.items())
+    stripped = strip(trained)
+    assert not any(isinstance(layer, CompressedLayer) for layer in stripped._flatten_layers())
+    outputs = trained.predict(data, verbose=0)
+    np.testing.assert_array_equal(stripped.predict(data, verbose=0), outputs)
+    # Not what the kernels alone would give.
+    assert len(quantized_weights(stripped)) == 3
+    seen = keras.Model(stripped.input, stripped.get_layer("top").input)(data)
+    assert len(np.unique(seen)) <= 16
+    stripped.save(tmp_path / "plain.keras")
+    loaded = keras.models.load_model(tmp_path / "plain.keras")
+    np.testing.assert_array_equal(loaded.predict(data, verbose=0), outputs)
+    with pytest.raises(InputError, match="go together"):
+        quantize_aware(model, activation_bits=8)
+
+
+def test_a_sequential_model_with_rounded_activations_is_exact_too():
+    model, x, _ = network("Conv1D")
+    trained = quantize_aware(model, 8, activation_bits=8, calibration=x)
+    np.testing.assert_allclose(np.asarray(trained(x)), np.asarray(model(x)), atol=0.1)
+    outputs = strip(trained)(x)
+    assert outputs.shape == (12, 2)
+    np.testing.assert_array_equal(np.asarray(outputs), np.asarray(trained(x)))
