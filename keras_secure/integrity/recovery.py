@@ -4,39 +4,22 @@ import contextlib
 import os
 import re
 import secrets
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from io import RawIOBase
 from pathlib import Path
 
 from keras_secure.errors import IntegrityError
 from keras_secure.integrity.atomic import sync_folder
 from keras_secure.integrity.damage import DamagedFile, joined
-from keras_secure.integrity.erasure.stripes import Shard, Stripe, data_shards, parity_length
+from keras_secure.integrity.erasure.stripes import Stripe
 from keras_secure.integrity.parity import ParityTable, encode, write_all
+from keras_secure.integrity.recovery_plan import make_plan
 from keras_secure.integrity.shards import SHARD_SIZE, digest_files
 from keras_secure.integrity.statement import Statement
 from keras_secure.integrity.tree import WHOLE, location
 
 _COPY_SIZE = 64 * 2**20
 _STALE = re.compile(r"\.(.+)\.[0-9a-f]{16}\.repair")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What has to be rebuilt, and from what.
-
-    Args:
-        shards: All data shards.
-        missing: Indices of those that are damaged.
-        intact: Indices of the parity shards that are as they were signed.
-        hopeless: Indices of damaged shards in stripes with too little parity left.
-    """
-
-    shards: list[Shard]
-    missing: frozenset[int]
-    intact: frozenset[int]
-    hopeless: frozenset[int]
 
 
 class Recovery:
@@ -57,7 +40,7 @@ class Recovery:
         self.damage = damage
         self.table = None if statement.parity is None else ParityTable.from_dict(statement.parity)
         self._rebuilt: dict[str, Path] = {}
-        self.plan = self._make_plan()
+        self.plan = make_plan(self.root, statement, damage, self.table)
 
     @property
     def parity_is_damaged(self) -> bool:
@@ -100,48 +83,8 @@ class Recovery:
                     ):
                         os.unlink(entry.path)
 
-    def _make_plan(self) -> Plan:
-        sizes = {
-            name: record.size or 0
-            for name, record in self.statement.files.items()
-            if not self._is_parity(name)
-        }
-        shards = data_shards(sizes)
-        damaged = {(name, start) for name, file in self.damage.items() for start, _ in file.ranges}
-        missing = frozenset(
-            index for index, shard in enumerate(shards) if (shard.name, shard.start) in damaged
-        )
-        if self.table is None:
-            return Plan(shards, missing, frozenset(), missing)
-        if len(shards) != self.table.num_data or parity_length(shards) != self.table.length:
-            raise IntegrityError(
-                f"The signed parity table is for {self.table.num_data} shards, and the signed "
-                f"files have {len(shards)}. Sign again with parity."
-            )
-        intact = frozenset(self._intact_parity())
-        hopeless: set[int] = set()
-        for stripe in self.table.stripes:
-            lost = missing & set(stripe.data)
-            if len(lost) > len(intact & set(stripe.parity)):
-                hopeless |= lost
-        return Plan(shards, missing, intact, frozenset(hopeless))
-
     def _is_parity(self, name: str) -> bool:
         return self.table is not None and name == self.table.name
-
-    def _intact_parity(self) -> Iterable[int]:
-        assert self.table is not None
-        digests = self.table.digests
-        if self.table.name not in self.damage:
-            return range(len(digests))
-        if self.damage[self.table.name].kind in ("missing", "replaced"):
-            return ()
-        length = self.table.length
-        found = digest_files(
-            [self._signed_place(self.table.name)], length, lengths=[length * len(digests)]
-        )
-        pairs = enumerate(zip(found[0].digests, digests, strict=False))
-        return [index for index, (digest, signed) in pairs if digest == signed]
 
     def _signed_place(self, name: str) -> Path:
         return location(self.root, name, WHOLE in self.statement.files)
