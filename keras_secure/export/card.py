@@ -25,6 +25,7 @@ def make_card(
     served: ServedModel,
     signatures: dict[str, dict[str, tuple[tuple[int | None, ...], str]]],
     formats: dict[str, dict[str, Any]],
+    facts: dict[str, Any],
     metadata: dict[str, Any],
 ) -> dict[str, Any]:
     """Describes an exported model.
@@ -33,6 +34,7 @@ def make_card(
         served: What is served.
         signatures: By signature, shape and dtype of everything that it returns, by name.
         formats: By format, what is known of its file beside the SavedModel.
+        facts: What `Facts.to_dict` returned.
         metadata: The caller's own JSON-serializable entries.
 
     Returns:
@@ -69,6 +71,7 @@ def make_card(
             "keras": keras.__version__,
             framework: version,
         },
+        "facts": facts,
         "metadata": metadata,
     }
 
@@ -96,8 +99,12 @@ def parse_card(data: bytes, name: str) -> dict[str, Any]:
     return card
 
 
-def check_metadata(metadata: Any) -> dict[str, Any]:
+def check_metadata(metadata: Any, name: str = "metadata") -> dict[str, Any]:
     """Returns a plain copy of JSON-serializable metadata.
+
+    Args:
+        metadata: None for none, or a dictionary.
+        name: What to call it.
 
     Raises:
         InputError: It is not a dictionary, or something in it has no place in JSON; the message
@@ -111,8 +118,8 @@ def check_metadata(metadata: Any) -> dict[str, Any]:
     if metadata is None:
         return {}
     if not isinstance(metadata, dict):
-        raise InputError(f"metadata is a {type(metadata).__name__}; a dictionary was expected.")
-    return _plain(metadata, "metadata", ())
+        raise InputError(f"{name} is a {type(metadata).__name__}; a dictionary was expected.")
+    return _plain(metadata, name, ())
 
 
 def _plain(value: Any, where: str, above: tuple[int, ...]) -> Any:

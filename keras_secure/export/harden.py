@@ -5,8 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from keras_secure.errors import InputError
+from keras_secure.export.bom import BOM_NAME, dump_bom, make_bom
 from keras_secure.export.bundle import KERAS_NAME, Bundle
 from keras_secure.export.card import CARD_NAME, check_metadata, dump_card, make_card
+from keras_secure.export.facts import Facts
 from keras_secure.export.formats import check_formats, write_formats
 from keras_secure.export.saved_model import SAVED_MODEL_NAME, write_saved_model
 from keras_secure.export.served import served_model
@@ -28,7 +31,10 @@ def export_hardened(
     warmup: Any = (1,),
     constant_weights: bool | None = None,
     formats: Sequence[str] = (),
+    calibration: Any = None,
+    facts: Facts | None = None,
     private_key: Any = None,
+    parity: float | int | None = None,
     metadata: dict[str, Any] | None = None,
     overwrite: bool = False,
     include_keras: bool = False,
@@ -37,9 +43,10 @@ def export_hardened(
 ) -> Bundle:
     """Writes a model as a bundle: a SavedModel with its guards in the graph, a card, a signature.
 
-    The folder holds `saved_model/`, `model_card.json` and the signature `model.sig`, or without a
-    key a `manifest.json`. The SavedModel needs TensorFlow alone. Its signatures take `x` of shape
-    (batch, ...) and return, by name, tensors whose first axis is the batch:
+    The folder holds `saved_model/`, `model_card.json`, `bom.json` (CycloneDX 1.6) and the signature
+    `model.sig`, or without a key a `manifest.json`. The SavedModel needs TensorFlow alone. Its
+    signatures take `x` of shape (batch, ...) and return, by name, tensors whose first axis is the
+    batch:
 
     - `serving_default`: `predictions`; `rejected`, boolean; `status`, a code of
       `keras_secure.export.Status`, int32. Examples that are not answered get all zeros.
@@ -73,8 +80,14 @@ def export_hardened(
         formats: Files for other runtimes beside the SavedModel: `"onnx"` writes `model.onnx`,
             `"litert"` writes `model.tflite`, both with the same guards and the outputs of
             `serving_default`. Each is run beside the served function before it is kept.
+        calibration: None, or some hundred examples, shape (n, ...): then the model in
+            `model.tflite`, not its guards, computes in 8-bit integers, activations too, whose
+            ranges are measured on them. The card tells how often the class stays the same.
+        facts: What is known of the model and cannot be seen in it, for card and bill of materials.
         private_key: The private key to sign with, its unencrypted PEM file or the file's bytes;
             None leaves the bundle unsigned.
+        parity: What to write to repair a damaged bundle from, as for
+            `keras_secure.integrity.sign`; needs `private_key`.
         metadata: Further entries of the card, JSON-serializable: training data, privacy spent.
         overwrite: Whether a bundle at `path` may be replaced. Other folders never are.
         include_keras: Whether to add the model as `model.keras`. That file holds the architecture
@@ -111,21 +124,25 @@ def export_hardened(
         model, input_guard, output_guard, defences, smoothing, input_shape, input_dtype
     )
     batches = warmup_batches(warmup, served)
-    formats = check_formats(formats, served)
+    formats = check_formats(formats, served, calibration)
     metadata = check_metadata(metadata)
+    known = check_metadata((facts or Facts()).to_dict(), "facts")
+    if parity is not None and private_key is None:
+        raise InputError("parity is written with a signature. Give private_key too.")
     key = None if private_key is None else load_private_key(private_key)
     with staged_folder(path, overwrite, _is_bundle) as staging:
         outputs = write_saved_model(staging, served, signatures, constant_weights)
         write_warmup(staging / SAVED_MODEL_NAME, served, batches, outputs)
         if include_keras:
             served.model.save(staging / KERAS_NAME)
-        files = write_formats(staging, served, formats)
-        card = make_card(served, outputs, files, metadata)
+        files = write_formats(staging, served, formats, calibration)
+        card = make_card(served, outputs, files, known, metadata)
         (staging / CARD_NAME).write_bytes(dump_card(card))
+        (staging / BOM_NAME).write_bytes(dump_bom(make_bom(card, staging)))
         if key is None:
             write_manifest(staging)
         else:
-            sign(staging, key)
+            sign(staging, key, parity=parity)
     return Bundle(Path(path), card, None if key is None else key.public_key())
 
 

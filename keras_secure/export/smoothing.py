@@ -47,7 +47,7 @@ class Smoothing:
 
     Example:
 
-    >>> Smoothing(stddev=0.25, num_samples=200).needed[200]  # votes of 200, against one other
+    >>> int(Smoothing(stddev=0.25, num_samples=200).needed[200])  # votes of 200 between two classes
     124
 
     Reference:

@@ -130,7 +130,7 @@ def test_every_file_of_the_bundle_is_signed(bundle, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(bundle.path, copy)
     assert sorted(os.listdir(copy)) == [
-        "model.sig", "model_card.json", "saved_model",
+        "bom.json", "model.sig", "model_card.json", "saved_model",
     ]  # fmt: skip
     files = sorted(p for p in copy.rglob("*") if p.is_file() and p.stat().st_size)
     assert len(files) >= 6
