@@ -14,7 +14,7 @@ from keras_secure.integrity.dsse import (
     signed_bytes,
 )
 from keras_secure.integrity.endorsement import known_keys
-from keras_secure.integrity.key_files import public_pem
+from keras_secure.integrity.key_pem import public_pem
 from keras_secure.integrity.keys import is_signed_by, kind_of
 from keras_secure.integrity.paths import printable
 from keras_secure.integrity.report import Signer

@@ -15,7 +15,8 @@ from keras_secure.integrity.dsse import (
     parse_envelope,
     signed_bytes,
 )
-from keras_secure.integrity.key_files import load_private_key, load_public_key, public_pem
+from keras_secure.integrity.key_files import load_private_key, load_public_key
+from keras_secure.integrity.key_pem import public_pem
 from keras_secure.integrity.keys import fingerprint, is_signed_by, sign_bytes
 from keras_secure.integrity.strict_json import canonical_bytes, parse_json
 from keras_secure.integrity.times import as_time, format_time, now

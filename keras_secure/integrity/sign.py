@@ -18,7 +18,8 @@ from keras_secure.integrity.dsse import (
     key_hint,
     signed_bytes,
 )
-from keras_secure.integrity.key_files import load_private_key, public_pem
+from keras_secure.integrity.key_files import load_private_key
+from keras_secure.integrity.key_pem import public_pem
 from keras_secure.integrity.keys import fingerprint, kind_of, sign_bytes
 from keras_secure.integrity.links import link_problem
 from keras_secure.integrity.paths import inside, path_problem, printable

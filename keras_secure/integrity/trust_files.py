@@ -10,7 +10,8 @@ from typing import Any
 
 from keras_secure.errors import InputError, IntegrityError
 from keras_secure.integrity.atomic import write_atomically
-from keras_secure.integrity.key_files import load_public_key, public_pem
+from keras_secure.integrity.key_files import load_public_key
+from keras_secure.integrity.key_pem import public_pem
 from keras_secure.integrity.small_files import read_small_file
 from keras_secure.integrity.strict_json import parse_json
 from keras_secure.integrity.times import as_time, format_time
