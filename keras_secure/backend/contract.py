@@ -181,7 +181,10 @@ class Backend(Protocol):
 
     @staticmethod
     def named_constant(value: Any, dtype: str, name: str) -> Any:
-        """An array as a constant of the graph that is being traced, under that name, if it can."""
+        """A weight as a constant of the graph that is being traced.
+
+        `read_served_model` finds it by that name, in which odd characters become underscores.
+        """
 
     @staticmethod
     def normal(size: int, stddev: Any, key: Any, counter: Any) -> Any:
@@ -225,6 +228,14 @@ class Backend(Protocol):
     @staticmethod
     def pulled_back(function: Callable[[Any], Any], inputs: Any, gradient: Any) -> Any:
         """The gradient by `inputs` when the gradient by `function(inputs)` is `gradient`."""
+
+    @staticmethod
+    def read_served_model(path: str) -> tuple[dict[str, int], dict[str, Any]]:
+        """Reads what `save_served_model` wrote, and runs nothing of it (not traceable).
+
+        Returns how often each operation stands in its graphs, and the weights as arrays by name.
+        Raises `ValueError` for files that cannot be read.
+        """
 
     @staticmethod
     def replica_count() -> int:

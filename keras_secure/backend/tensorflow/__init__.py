@@ -47,6 +47,7 @@ from keras_secure.backend.tensorflow.optimization_toolkit import (
     toolkit_schedules,
 )
 from keras_secure.backend.tensorflow.random_access import example_reader
+from keras_secure.backend.tensorflow.saved_graph import read_served_model
 from keras_secure.backend.tensorflow.warmup import write_warmup
 from keras_secure.backend.tensorflow.windows import extract_shifts, extract_windows
 
@@ -79,6 +80,7 @@ __all__ = [
     "portable_normal",
     "processor_replicas",
     "pulled_back",
+    "read_served_model",
     "replica_count",
     "row_counts",
     "save_served_model",

@@ -4,13 +4,19 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_secure.backend.tensorflow.saved_graph import WEIGHTS
+
 
 def save_served_model(path, signatures, name, shape, dtype, variables):
     """See `contract.Backend.save_served_model`."""
     spec = tf.TensorSpec(shape, dtype, name=name)
     module = tf.Module()
     # A SavedModel holds what hangs on its root; the graph alone does not keep its variables.
-    module.state = [variable.value for variable in variables]
+    named: dict[str, Any] = {}
+    for variable in variables:
+        place = variable.path
+        named[f"{place} ({len(named)})" if place in named else place] = variable.value
+    setattr(module, WEIGHTS, named)
     traced = {}
     for signature, function in signatures.items():
         graph = tf.function(function, input_signature=[spec], autograph=False)

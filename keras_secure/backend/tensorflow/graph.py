@@ -5,6 +5,8 @@ import re
 
 import tensorflow as tf
 
+from keras_secure.backend.tensorflow.saved_graph import WEIGHTS
+
 
 def compiled(function, jit_compile=False):
     """See `contract.Backend.compiled`."""
@@ -18,8 +20,8 @@ def trace(function, shape, dtype):
 
 def named_constant(value, dtype, name):
     """See `contract.Backend.named_constant`."""
-    # What the first character of a node's name may be, and the others.
-    return tf.constant(value, dtype, name=re.sub(r"[^A-Za-z0-9_./-]|^[^A-Za-z0-9.]", "_", name))
+    # Of other characters the names of nodes do not consist.
+    return tf.constant(value, dtype, name=re.sub(r"[^A-Za-z0-9_./-]", "_", f"{WEIGHTS}/{name}"))
 
 
 @functools.cache
