@@ -65,7 +65,8 @@ def test_a_bundle_is_served_and_swapped_for_another(bundles, tmp_path):
             "/v1/models/dense:predict", json={**body, "signature_name": "labels"}
         ).json()["predictions"]
         assert [row["label"] for row in labels] == answers["a"].argmax(axis=1).tolist()
-        bad = client.post("/v1/models/dense:predict", json={"instances": [[2.0, 0, 0, 0]]}).json()
+        bad = b'{"instances": [[NaN, 0, 0, 0]]}'
+        bad = client.post("/v1/models/dense:predict", content=bad).json()
         assert bad["predictions"][0]["rejected"] is True
         scores = client.post("/v1/models/dense:classify", json={"examples": [{"x": X[0].tolist()}]})
         np.testing.assert_allclose(
