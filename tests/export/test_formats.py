@@ -380,6 +380,69 @@ def test_what_a_format_cannot_hold_is_refused_by_name(tmp_path):
     assert not os.listdir(tmp_path)
 
 
+def test_layers_that_litert_cannot_compute_are_named(tmp_path):
+    wide = keras.Sequential([keras.Input((4,)), keras.layers.Dense(300, name="wide")])
+    wide.quantize("int8")
+    bundle = export(wide, tmp_path / "onnx", output_guard=None, formats=["onnx"])
+    steps = [node.op_type for node in onnx.load(bundle.path / "model.onnx").graph.node]
+    assert "MatMulInteger" in steps
+    half = keras.layers.Dense(3, name="half", dtype="mixed_float16")
+    for model, message in (
+        (wide, "'wide' was quantized by Keras"),
+        (keras.Sequential([keras.Input((4,)), half]), "'half' computes in float16"),
+    ):
+        with pytest.raises(InputError, match=message):
+            export(model, tmp_path / "litert", output_guard=None, formats=["litert"])
+    assert os.listdir(tmp_path) == ["onnx"]
+
+
+@slow
+@pytest.mark.parametrize("kind", ["recurrent", "attention", "convolutions"])
+def test_kinds_of_models(tmp_path, kind):
+    layers = keras.layers
+    if kind == "recurrent":
+        model = keras.Sequential(
+            [
+                keras.Input((16, 12)),
+                layers.Conv1D(8, 3, activation="relu"),
+                layers.LayerNormalization(),
+                layers.LSTM(6, unroll=True),
+                layers.Dense(3, activation="softmax"),
+            ]
+        )
+        looped = keras.Sequential([keras.Input((5, 3)), layers.LSTM(4), layers.Dense(2)])
+        with pytest.raises(InputError, match="unroll=True"):
+            export(looped, tmp_path / "looped", output_guard=None, formats=["litert"])
+    elif kind == "attention":
+        inputs = keras.Input((10, 16))
+        x = layers.LayerNormalization()(layers.MultiHeadAttention(2, 8)(inputs, inputs) + inputs)
+        x = layers.Dense(3, activation="softmax")(layers.GlobalAveragePooling1D()(x))
+        model = keras.Model(inputs, x)
+    else:
+        model = keras.Sequential(
+            [
+                keras.Input((8, 8, 3)),
+                layers.SeparableConv2D(8, 3, depth_multiplier=2, activation="gelu"),
+                layers.GroupNormalization(4),
+                layers.Conv2DTranspose(4, 3),
+                layers.UpSampling2D(),
+                layers.GlobalMaxPooling2D(),
+                layers.Dense(1, activation="sigmoid"),
+            ]
+        )
+    for quantized in (False, True):
+        if quantized:
+            quantize(model, 8)
+        bundle = export(model, tmp_path / f"{kind}{quantized}")
+        for told in bundle.card["formats"].values():
+            assert told["compared"]["largest_difference"] < 1e-5
+    # What is quantized is held as integers, also where LiteRT orders the axes otherwise.
+    lite = read_model((bundle.path / "model.tflite").read_bytes())
+    scaled = [t for t in lite.subgraphs[0].tensors if t.quantization and
+              t.quantization.scale is not None and len(t.quantization.scale)]  # fmt: skip
+    assert len(scaled) == len(quantized_weights(model))
+
+
 class Jittered(keras.Model):
     def __init__(self):
         super().__init__()

@@ -6,6 +6,7 @@ import re
 import tempfile
 from collections.abc import Iterator
 
+import numpy as np
 import tensorflow as tf
 
 from keras_secure.errors import InputError
@@ -26,7 +27,7 @@ def onnx_model(function, inputs, opset):
             graph,
             input_signature=specs,
             opset=opset,
-            custom_op_handlers={"SelectV2": (_select, [])},
+            custom_op_handlers={"Erfc": (_erfc, []), "SelectV2": (_select, [])},
         )
     return model.SerializeToString()
 
@@ -45,6 +46,7 @@ def litert_model(function, inputs, examples=None):
         )
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         if examples is not None:
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             converter.representative_dataset = lambda: ([tf.constant(row)] for row in examples)
         try:
@@ -54,6 +56,11 @@ def litert_model(function, inputs, examples=None):
 
 
 def _unsupported(error: Exception) -> InputError:
+    if "TensorList" in str(error):
+        return InputError(
+            "LiteRT has no loops over steps of a batch of any size. Build recurrent layers with "
+            "unroll=True, or leave 'litert' out of `formats`."
+        )
     names = re.findall(r"(?:TF Select|Custom|Flex) ops: ([\w, ]+)", str(error))
     ops = sorted({name.strip() for found in names for name in found.split(",")})
     if not ops:
@@ -71,6 +78,17 @@ def _unsupported(error: Exception) -> InputError:
 def _select(context, node, name, args):
     # The converter would select by multiplying with 0 and 1, which lets NaN and infinity through.
     node.type = "Where"
+
+
+def _erfc(context, node, name, args):
+    # Of this and its opposite, of which GELU is made, ONNX has the opposite.
+    from onnx.helper import tensor_dtype_to_np_dtype
+
+    kind = tensor_dtype_to_np_dtype(context.get_dtype(node.input[0]))
+    one = context.make_const(f"{name}_one", np.array(1, kind))
+    opposite = context.make_node("Erf", [node.input[0]], name=f"{name}_erf")
+    node.type = "Sub"
+    context.replace_inputs(node, [one.output[0], opposite.output[0]])
 
 
 @contextlib.contextmanager

@@ -44,6 +44,7 @@ def write_litert(folder: Path, served: Any, calibration: Any = None) -> dict[str
             extra `litert` is not installed.
     """
     _interpreter()
+    _refuse_foreign(served.model)
     path = folder / LITERT_NAME
     report: dict[str, Any] = {"file": LITERT_NAME, "runtime": _runtime()}
     if calibration is None:
@@ -58,6 +59,22 @@ def write_litert(folder: Path, served: Any, calibration: Any = None) -> dict[str
     exact = keras.ops.convert_to_numpy(served.model(examples, training=False))
     same = run(examples).argmax(axis=-1) == exact.argmax(axis=-1)
     return {**report, "calibrated": {"examples": len(examples), "same_class": float(same.mean())}}
+
+
+def _refuse_foreign(model: Any) -> None:
+    for layer in model._flatten_layers():
+        if layer.compute_dtype in ("float16", "bfloat16", "float64"):
+            raise InputError(
+                f"Layer {layer.name!r} computes in {layer.compute_dtype}, and LiteRT in float32 "
+                "alone. Build the model with the dtype policy 'float32', or leave 'litert' out of "
+                "`formats`."
+            )
+        if getattr(layer, "quantization_mode", None):
+            raise InputError(
+                f"Layer {layer.name!r} was quantized by Keras, whose integer products LiteRT does "
+                "not have. Quantize the float model with keras_secure.compression.quantize, or "
+                "give calibration, or leave 'litert' out of `formats`."
+            )
 
 
 def _model_runner(data: bytes) -> Callable[[np.ndarray], np.ndarray]:

@@ -88,11 +88,7 @@ def _matches(
         channels = np.broadcast_to(np.arange(count).reshape(shape), weight.values.shape)
         for order in permutations(range(weight.values.ndim)):
             values = weight.values.transpose(order)
-            same = _without_ones(values.shape) == _without_ones(held.shape)
-            # In a depthwise kernel channels and their multiples become one axis.
-            plain = order == tuple(range(values.ndim))
-            if not same and not (plain and values.shape[:-2] == held.shape[1:-1]):
-                continue
+            # Axes may become one on the way: heads and their sizes, channels and their multiples.
             values = values.reshape(held.shape)
             places = channels.transpose(order).reshape(held.shape)
             axis = _axis_of(places, values.ndim)
@@ -138,10 +134,6 @@ def _rescaled(
     if integers.max() > (7 if bits <= 4 else 127):
         return None
     return np.moveaxis(integers, -1, axis).astype(np.int8), np.abs(factors)
-
-
-def _without_ones(shape: Any) -> tuple[int, ...]:
-    return tuple(int(size) for size in shape if size != 1)
 
 
 def _opcode(model: Any, schema: Any, bits: int) -> int:
