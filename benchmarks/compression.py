@@ -10,9 +10,10 @@ environment of its own (benchmarks/peers/build_compression.sh).
 one of its output channels (bits) has, both read from the exported SavedModel. `gzip` is the size of
 that folder after gzip, as a share of the float network's weights in float32, and `bound` what it
 may be at most: what the graph takes without weights, and 1.4 times the information in the weights
-(2 times where gzip has to find few values among float32 numbers). This is the entropy of where
-the zeros are, 32 bits for each weight that is not zero, the entropy of integers and clusters by
-kernel, and 32 bits for each scale, each shared value and each number that is not compressed.
+(twice where shared values are numbered: gzip spends a bit at least on each number). This is the
+entropy of where the zeros are, 32 bits for each weight that is not zero, the entropy of integers
+and of numbers of shared values by kernel, and 32 bits for each scale, each shared value and each
+weight that is not compressed.
 
 After training, scales are those of least squared error; "unclipped" ones reach to the largest
 weight, as usual tools choose them.
@@ -36,7 +37,6 @@ from compression_task import BATCH, compile_model, gzipped, load, network
 
 import keras_secure as ks
 from keras_secure.compression.kernels import model_kernels
-from keras_secure.export.formats.packing import pack_blocks, unpack_blocks
 
 LEARNING_RATE = 1e-3
 TUNING_RATE = 1e-3
@@ -118,42 +118,27 @@ def information(model, kind):
 
 def exported(model, folder):
     """Exports a model; returns its kernels, read from the file, and the file's bytes after gzip."""
-    # In a file of their own, apart from the graph, the weights can be read back one by one.
-    ks.export.export_hardened(model, folder, constant_weights=False)
+    ks.export.export_hardened(model, folder)
     path = Path(folder) / "saved_model"
     files = [file for file in sorted(path.rglob("*")) if file.is_file()]
     size = len(gzip.compress(b"".join(file.read_bytes() for file in files), 9))
-    arrays = stored(path / "variables" / "variables")
-    quantized = ks.compression.quantized_weights(model)
-    kernels = []
+    kernels = computed_with(path)
     for layer in ("first", "second", "hidden", "top"):
-        variable = model.get_layer(layer).kernel
-        if variable.path in quantized:
-            known = quantized[variable.path]
-            packed = pack_blocks(known.values, known.bits)
-            integers = one(arrays, packed.shape, np.int8)
-            unpacked = np.asarray(unpack_blocks(integers, known.values.shape, known.bits))
-            kernel = unpacked.astype(np.float32) * one(arrays, known.scale.shape, np.float32)
-        else:
-            kernel = one(arrays, tuple(variable.shape), np.float32)
-        if not np.array_equal(kernel, np.asarray(variable)):
+        kernel = np.asarray(model.get_layer(layer).kernel)
+        if not any(np.array_equal(kernel, found) for found in kernels):
             raise ValueError(f"{layer} is not in the file as it is in the model")
-        kernels.append(kernel)
     return kernels, size
 
 
-def stored(path):
-    """All arrays in the variables of a SavedModel."""
+def computed_with(path):
+    """The kernels that the convolutions and products in a SavedModel compute with, in order."""
     import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-    reader = tf.train.load_checkpoint(str(path))
-    found = [reader.get_tensor(name) for name in reader.get_variable_to_shape_map()]
-    return [array for array in found if isinstance(array, np.ndarray)]
-
-
-def one(arrays, shape, dtype):
-    """The first array of that shape and dtype; every weight of the network has its own."""
-    return next(a for a in arrays if a.shape == tuple(shape) and a.dtype == dtype)
+    loaded = tf.saved_model.load(str(path))
+    flat = convert_variables_to_constants_v2(loaded.signatures["serving_default"])
+    wanted = [op.inputs[1] for op in flat.graph.get_operations() if op.type in ("Conv2D", "MatMul")]
+    return [kernel.numpy() for kernel in flat.prune([], wanted)()]
 
 
 def check(name, kernels):

@@ -25,8 +25,8 @@ class Pruning(MaskingCallback):
     when `fit` begins counts as pruned until masks are chosen anew.
 
     After `fit` the model is an ordinary one with zeros. A later `fit` moves them, unless it has
-    this callback or `HoldZeros`. Put it after callbacks that set weights when training ends, such as
-    `EarlyStopping(restore_best_weights=True)`.
+    this callback or `HoldZeros`. Put it after callbacks that set weights when training ends, such
+    as `EarlyStopping(restore_best_weights=True)`.
 
     Adds `sparsity` to `logs`.
 
@@ -98,7 +98,9 @@ class Pruning(MaskingCallback):
         """Puts the masks on, before the step is traced."""
         kernels = prunable(self._trainable_kernels(), self.pattern)
         iterations = self.model.optimizer.iterations
-        schedule = self.schedule or self._default_schedule(int(iterations))
+        schedule = self.schedule or self._default_schedule(
+            int(keras.ops.convert_to_numpy(iterations))
+        )
         self.masks = {
             path: MaskedWeight(kernel, self.pattern, self.engine)
             for path, kernel in kernels.items()
