@@ -56,7 +56,7 @@ class Recorder(keras.layers.Layer):
 
 
 def asked_by(attack, model, x, y):
-    """The inputs that an attack asks about, in order."""
+    """The inputs that an attack asks about, in order, without the copies that fill its batches."""
     recorder = Recorder()
     watched = keras.Sequential([keras.Input(model.input_shape[1:]), recorder, model])
     recorder.seen.clear()
@@ -65,7 +65,9 @@ def asked_by(attack, model, x, y):
         attack.run(watched, x, y, from_logits=True, verbose=0)
     finally:
         tf.config.run_functions_eagerly(False)
-    return np.concatenate(recorder.seen)
+    rows = np.concatenate(recorder.seen)
+    _, first = np.unique(rows.reshape(len(rows), -1), axis=0, return_index=True)
+    return rows[np.sort(first)]
 
 
 def jacobian_augmentation(model, x, size, family, step=0.1):
