@@ -5,6 +5,8 @@ from keras_secure.export.difference import BundleDifference, diff
 from keras_secure.export.facts import Dataset, Facts, data_digest
 from keras_secure.export.harden import export_hardened
 from keras_secure.export.inspection import BundleSummary, inspect
+from keras_secure.export.legacy import from_tf_keras
+from keras_secure.export.lora import merge_lora
 from keras_secure.export.smoothing import Smoothing
 from keras_secure.export.status import Status
 
@@ -19,6 +21,8 @@ __all__ = [
     "data_digest",
     "diff",
     "export_hardened",
+    "from_tf_keras",
     "inspect",
+    "merge_lora",
     "open_bundle",
 ]

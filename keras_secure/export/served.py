@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from keras_secure.errors import InputError
+from keras_secure.export.lora import merge_lora
 from keras_secure.export.requirements import check_defences, check_guards, input_spec
 from keras_secure.export.serving import serving_function
 from keras_secure.export.smoothing import Smoothing
@@ -72,6 +73,8 @@ def served_model(
     model = model.model if isinstance(model, SecureModel) else model
     check_guards(input_guard, output_guard)
     shape, dtype = input_spec(model, input_shape, input_dtype)
+    logits = _logits(model)
+    model = merge_lora(model)
     if smoothing is not None and not isinstance(smoothing, Smoothing):
         raise InputError(
             f"smoothing is a {type(smoothing).__name__}; a keras_secure.export.Smoothing was "
@@ -90,7 +93,7 @@ def served_model(
         output_guard,
         check_defences(defences, shape, dtype),
         smoothing,
-        _logits(model),
+        logits,
     )
 
 
