@@ -1,6 +1,7 @@
 """An exported model in a folder: verified first, opened second."""
 
 import os
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,7 +16,7 @@ from keras_secure.export.card import CARD_NAME, parse_card
 from keras_secure.export.saved_model import SAVED_MODEL_NAME
 from keras_secure.export.serving import INPUT_NAME
 from keras_secure.export.signatures import DEFAULT
-from keras_secure.integrity import verify
+from keras_secure.integrity import VerificationReport, decrypt, encrypt, verify
 from keras_secure.integrity.trust import as_trust
 from keras_secure.integrity.weights import WeightDigests, check_share, raise_changed
 
@@ -31,16 +32,47 @@ class Bundle:
         card: Its model card: shapes, dtypes, classes, guards, promises, versions, metadata.
         trust: Whom it is verified against before it is loaded; None for a bundle that was just
             exported without a key.
+        scratch: The temporary folder that it was decrypted into, which lives as long as this.
     """
 
     path: Path
     card: dict[str, Any]
     trust: Any = field(default=None, repr=False, compare=False)
+    scratch: Any = field(default=None, repr=False, compare=False)
 
     @property
     def saved_model(self) -> Path:
         """The folder that `tf.saved_model.load` and TensorFlow Serving take."""
         return self.path / SAVED_MODEL_NAME
+
+    def verify(self) -> VerificationReport:
+        """Checks every byte of the bundle once more.
+
+        Returns:
+            A `VerificationReport`; see `keras_secure.integrity.verify`.
+
+        Raises:
+            InputError: It was exported without a key, so that there is nobody to trust.
+        """
+        if self.trust is None:
+            raise InputError(
+                "The bundle was exported without a key, so nobody's signature can be verified. "
+                "Export with private_key."
+            )
+        return verify(self.path, self.trust)
+
+    def encrypt(self, output: str | os.PathLike, **options: Any) -> Path:
+        """Encrypts the whole bundle into one file, which `open_bundle` reads.
+
+        Args:
+            output: The file to create.
+            **options: For whom, as for `keras_secure.integrity.encrypt`: `recipients`,
+                `passphrase` or `key`, and the rest.
+
+        Returns:
+            The path of the encrypted file.
+        """
+        return encrypt(self.path, output, **options)
 
     def load(
         self, check_weights: float = 0.0, signature: str = DEFAULT
@@ -71,7 +103,7 @@ class Bundle:
                 f"{', '.join(map(repr, sorted(self.card['signatures'])))}."
             )
         if self.trust is not None:
-            verify(self.path, self.trust).raise_if_failed()
+            self.verify().raise_if_failed()
         model, variables = backend.load_served_model(str(self.saved_model), signature)
         spec = self.card["inputs"][INPUT_NAME]
         if check_weights and self.card["num_parameters"] and not variables:
@@ -96,15 +128,27 @@ class Bundle:
         return serve
 
 
-def open_bundle(path: str | os.PathLike, trust: Any) -> Bundle:
+def open_bundle(
+    path: str | os.PathLike,
+    trust: Any,
+    *,
+    identities: Any = (),
+    passphrase: str | bytes | None = None,
+    key: bytes | str | os.PathLike | None = None,
+) -> Bundle:
     """Opens a bundle that a trusted key signed, and no other.
 
-    Nothing in the bundle is interpreted before every byte of it is verified.
+    Nothing in the bundle is interpreted before every byte of it is verified. One that is encrypted
+    is decrypted into a folder of this process alone, which is removed with the `Bundle`.
 
     Args:
-        path: The bundle's folder.
+        path: The bundle's folder, or the file that `Bundle.encrypt` wrote.
         trust: The trusted public key, its PEM file or the file's bytes, or what else
             `keras_secure.integrity.verify` takes.
+
+        identities: What decrypts it; see `keras_secure.integrity.decrypt`.
+        passphrase: Or the passphrase.
+        key: Or the key.
 
     Returns:
         A `Bundle`; `Bundle.load()` gives the function to call.
@@ -128,6 +172,11 @@ def open_bundle(path: str | os.PathLike, trust: Any) -> Bundle:
     (2, 3)
     """
     trusted = as_trust(trust)
+    scratch = None
+    if identities or passphrase is not None or key is not None:
+        scratch = tempfile.TemporaryDirectory(prefix="keras_secure_")
+        target = Path(scratch.name, "bundle")
+        path = decrypt(path, target, identities=identities, passphrase=passphrase, key=key)
     verify(path, trusted).raise_if_failed()
     card_path = Path(path, CARD_NAME)
     if not card_path.is_file():
@@ -135,7 +184,7 @@ def open_bundle(path: str | os.PathLike, trust: Any) -> Bundle:
             f"{path} is signed but has no {CARD_NAME}, so it is not a bundle. Give a folder that "
             "`keras_secure.export.export_hardened` wrote."
         )
-    return Bundle(Path(path), parse_card(card_path.read_bytes(), str(card_path)), trusted)
+    return Bundle(Path(path), parse_card(card_path.read_bytes(), str(card_path)), trusted, scratch)
 
 
 def _as_input(x: Any, shape: list[int | None], dtype: str) -> np.ndarray:
