@@ -310,6 +310,22 @@ def test_a_conversion_that_lets_nan_through_is_refused(tmp_path, monkeypatch):
     assert not os.listdir(tmp_path)
 
 
+class LaxGuard(keras.layers.Layer):
+    """Right as it stands; a converter makes a test of it that no NaN fails."""
+
+    def violations(self, x):
+        return keras.ops.any(keras.ops.logical_not(keras.ops.abs(x) <= 1e30), axis=-1)
+
+    def call(self, x):
+        return keras.ops.where(self.violations(x)[:, None], 0.0, x)
+
+
+def test_a_converter_that_turns_a_comparison_round_is_found_out(tmp_path):
+    with pytest.raises(InputError, match=r"disagrees .* in '(rejected|status)' on .*hostile"):
+        export(tiny(), tmp_path / "bundle", input_guard=LaxGuard(), output_guard=None)
+    assert not os.listdir(tmp_path)
+
+
 @pytest.fixture(scope="module")
 def judged(tmp_path_factory):
     """A served model and a runner of its file."""
@@ -359,16 +375,16 @@ def test_generated_examples_cover_what_guards_promise():
     assert 0.3 < np.asarray(guard.violations(rows)).mean() < 1
 
 
-class Signs(keras.layers.Layer):
+class Best(keras.layers.Layer):
     def call(self, inputs):
-        return inputs * keras.ops.cast(keras.ops.signbit(inputs), inputs.dtype)
+        return keras.ops.one_hot(keras.ops.argmax(inputs, axis=-1), 4)
 
 
 def test_what_a_format_cannot_hold_is_refused_by_name(tmp_path):
-    odd = keras.Sequential([keras.Input((4,)), Signs(name="signs"), keras.layers.Dense(3)])
+    odd = keras.Sequential([keras.Input((4,)), Best(name="best"), keras.layers.Dense(3)])
     noisy = tiny()
     plain = {"input_guard": None, "output_guard": None}
-    with pytest.raises(InputError, match=r"ONNX has no operation for Bitcast \(.*signs"):
+    with pytest.raises(InputError, match=r"ONNX has no operation for Bitcast \(.*best"):
         export_hardened(odd, tmp_path / "bundle", formats=["onnx"])
     with pytest.raises(InputError, match="LiteRT has no operation for BitwiseAnd"):
         export_hardened(odd, tmp_path / "bundle", formats=["litert"])
