@@ -5,7 +5,7 @@ from keras_secure.serving.abuse.dawn import DAWN, DawnReport
 from keras_secure.serving.abuse.detector import Detector
 from keras_secure.serving.abuse.distance_distribution import DistanceDistribution
 from keras_secure.serving.abuse.drift import Drift
-from keras_secure.serving.abuse.monitor import AbuseMonitor
+from keras_secure.serving.abuse.monitor import AbuseMonitor, standard_monitor
 from keras_secure.serving.abuse.near_duplicates import NearDuplicates
 
 __all__ = [
@@ -17,4 +17,5 @@ __all__ = [
     "DistanceDistribution",
     "Drift",
     "NearDuplicates",
+    "standard_monitor",
 ]

@@ -6,8 +6,12 @@ from typing import Any, Literal
 import numpy as np
 
 from keras_secure.errors import InputError
+from keras_secure.serving.abuse.coverage import Coverage
 from keras_secure.serving.abuse.dawn import DAWN
 from keras_secure.serving.abuse.detector import Detector, Memory
+from keras_secure.serving.abuse.distance_distribution import DistanceDistribution
+from keras_secure.serving.abuse.drift import Drift
+from keras_secure.serving.abuse.near_duplicates import NearDuplicates
 from keras_secure.serving.observer import Query, Verdict
 
 Answer = Literal["alert", "throttle", "labels", "mark"]
@@ -105,6 +109,36 @@ class AbuseMonitor:
             given = {**query.outputs, "predictions": outputs}
             return Verdict("coarsen", reason or "found earlier", given)
         return Verdict("alert", reason) if findings else None
+
+
+def standard_monitor(
+    data: Any = None, predictions: Any = None, bounds: tuple[float, float] = (0.0, 1.0)
+) -> AbuseMonitor:
+    """A monitor with every detector that what is given allows, and the answers of `ANSWERS`.
+
+    Args:
+        data: The owner's inputs, shape (n, ...), for `Coverage`; None leaves it out.
+        predictions: The served model's answers to them, shape (n, classes), for `Drift`; None
+            leaves it out.
+        bounds: Range of the inputs. Defaults to (0, 1).
+
+    Returns:
+        An `AbuseMonitor`.
+
+    Raises:
+        InputError: There is too little data.
+
+    Example:
+
+    >>> [type(detector).__name__ for detector in standard_monitor().detectors]
+    ['NearDuplicates', 'DistanceDistribution']
+    """
+    detectors: list[Detector] = [NearDuplicates(bounds), DistanceDistribution()]
+    if data is not None:
+        detectors.append(Coverage(data, cells=min(100, max(2, len(data) // 20))))
+    if predictions is not None:
+        detectors.append(Drift(predictions))
+    return AbuseMonitor(detectors)
 
 
 def _one(inputs: Mapping[str, np.ndarray]) -> np.ndarray | None:
