@@ -173,7 +173,7 @@ class Smoothing:
 
 def _num_classes(model: Any, shape: Any, dtype: Any) -> int:
     outputs = model.compute_output_spec(keras.KerasTensor(shape, dtype=dtype))
-    found = getattr(outputs, "shape", ())
+    found: Any = getattr(outputs, "shape", ())
     if len(found) != 2 or found[1] is None:
         raise InputError(
             f"Smoothing got a model that answers with {outputs}; a classifier with outputs of "

@@ -15,7 +15,7 @@ _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 def read_served_model(path):
     """See `contract.Backend.read_served_model`."""
     model = _parsed(os.path.join(path, "saved_model.pb"))
-    operations = collections.Counter()
+    operations: collections.Counter[str] = collections.Counter()
     weights = {}
     for meta_graph in model.meta_graphs:
         graph = meta_graph.graph_def

@@ -6,6 +6,7 @@ for writing them; what is written is the same, byte for byte.
 """
 
 import functools
+from typing import Any
 
 import tensorflow as tf
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
@@ -13,7 +14,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 _FILE, _PACKAGE = "keras_secure/warmup.proto", "keras_secure.warmup"
 _TENSOR_FILE, _TENSOR = "tensorflow/core/framework/tensor.proto", ".tensorflow.TensorProto"
 # Message: fields as (name, number, type, whether repeated). A map is a list of its entries.
-_MESSAGES = {
+_MESSAGES: dict[str, list[tuple[str, int, Any, bool]]] = {
     "ModelSpec": [("name", 1, str, False), ("signature_name", 3, str, False)],
     "Input": [("key", 1, str, False), ("value", 2, _TENSOR, False)],
     "PredictRequest": [
