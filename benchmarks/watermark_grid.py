@@ -1,6 +1,6 @@
 """What is left of a watermark after everything that a thief does to a model, and what it costs.
 
-    python benchmarks/watermark_grid.py --data FOLDER    MNIST and SMS; 20 minutes on 2 cores
+    python benchmarks/watermark_grid.py --data FOLDER    MNIST and SMS; 12 minutes of a core
     python benchmarks/watermark_grid.py                  digits and made-up texts, smaller
     python benchmarks/watermark_grid.py --rows pruning --seeds 1 --families mnist-cnn
 

@@ -88,11 +88,12 @@ def embed_triggers(
         x: Inputs like the model's training data, an array of shape (n, *shape).
         y: Their classes, of shape (n,) or (n, 1), or one-hot. Only the accuracy is taken from them.
         validation_data: (x, y) to measure the cost on; the last quarter of `x`, not trained on
-            here, if None.
+            here, if None. Give examples that the model was not trained on before either: on its own
+            training data it is better than it is, and the cost looks larger than it is.
         max_cost: How much clean accuracy may be lost, as a share.
         epochs: At most so many epochs, each of 8 variants of every trigger and three times as many
             clean examples.
-        learning_rate: Of Adam.
+        learning_rate: Of Adam; it falls to zero over the epochs.
         batch_size: Examples per step, a quarter of them triggers.
         verbose: 1 prints a line for each epoch.
 
@@ -141,7 +142,10 @@ def embed_triggers(
     student = _Student(model, trigger_set.num_classes)
     soft = student.probabilities(x, batch_size)
     before = _accuracy(student, held_x, held_y, batch_size)
-    student.compile(keras.optimizers.Adam(learning_rate), loss=student.cross_entropy)
+    # Steps that end small leave more of the clean accuracy than steps of one size.
+    steps = -(-trigger_set.count * _VARIANTS * (1 + _CLEAN_PER_TRIGGER) // batch_size)
+    rates = keras.optimizers.schedules.CosineDecay(learning_rate, epochs * steps)
+    student.compile(keras.optimizers.Adam(rates), loss=student.cross_entropy)
     start = model.get_weights()
     best, best_weights, found = None, None, None
     for epoch in range(1, epochs + 1):

@@ -63,7 +63,7 @@ def taught(plain, digits):
     model = copy_of(plain)
     held = digits[0][1200:], digits[1][1200:]
     report = embed_triggers(
-        model, TRIGGERS, digits[0][:1200], digits[1][:1200], validation_data=held, epochs=10
+        model, TRIGGERS, digits[0][:1200], digits[1][:1200], validation_data=held
     )
     return model, report
 
