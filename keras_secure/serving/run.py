@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import socket
@@ -96,6 +97,11 @@ def serve(
 
     async def run() -> None:
         await service.open()
+        # Parsing makes many lists, and looking for garbage among them should not look through the
+        # frameworks each time: a third of a request's CPU time went there.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 20)
         with _reloading(service):
             serving = asyncio.ensure_future(server.serve([listener]))
             while not (server.started or serving.done()):
