@@ -36,13 +36,11 @@ class HoldZeros(MaskingCallback):
     def __init__(self, layers: str | Sequence[str] | None = None):
         super().__init__(layers)
 
-    def on_train_begin(self, logs=None):
-        """Puts the masks on, before the step is traced."""
+    def _put_on(self, epoch):
         pattern = SparsityPattern()
         self.masks = {
             path: MaskedWeight(kernel, pattern)
             for path, kernel in self._trainable_kernels().items()
         }
         for mask in self.masks.values():
-            mask.attach()
-        self._trace_anew()
+            mask.attach(self.params)

@@ -38,6 +38,22 @@ class MaskingCallback(keras.callbacks.Callback):
         if self.model.train_function is not None:
             self.model.make_train_function(force=True)
 
+    def _put_on(self, epoch: int) -> None:
+        """Fills `masks` and attaches them."""
+        raise NotImplementedError
+
+    def on_train_begin(self, logs=None):
+        """Takes off what a fit that broke off has left."""
+        for mask in self.masks.values():
+            mask.detach()
+        self.masks = {}
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Puts the masks on, after other callbacks have restored weights."""
+        if not self.masks:
+            self._put_on(epoch)
+            self._trace_anew()
+
     def on_train_end(self, logs=None):
         """Applies the masks a last time, after moving averages, and takes them off."""
         for mask in self.masks.values():

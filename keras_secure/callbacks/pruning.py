@@ -36,7 +36,8 @@ class Pruning(MaskingCallback):
         schedule: `keras_secure.compression.PolynomialDecay` or `ConstantSparsity`, or one of the
             Model Optimization Toolkit's: a function from a step (of the optimizer's `iterations`)
             to whether masks are chosen there, and the sparsity. In place of `sparsity`. By default
-            polynomial decay from a tenth of this fit's steps to seven tenths of them.
+            polynomial decay from a tenth of this fit's steps to seven tenths of them, from the
+            sparsity that is there.
         layers: Names of the layers to prune; by default all with a kernel that is trained.
         engine: `"native"`, or `"tfmot"` for the toolkit's own mask updates, which needs the extra
             `tfmot`.
@@ -94,35 +95,34 @@ class Pruning(MaskingCallback):
         self.schedule = schedule
         self.engine = engine
 
-    def on_train_begin(self, logs=None):
-        """Puts the masks on, before the step is traced."""
+    def _put_on(self, epoch):
         kernels = prunable(self._trainable_kernels(), self.pattern)
         iterations = self.model.optimizer.iterations
-        schedule = self.schedule or self._default_schedule(
-            int(keras.ops.convert_to_numpy(iterations))
-        )
         self.masks = {
             path: MaskedWeight(kernel, self.pattern, self.engine)
             for path, kernel in kernels.items()
         }
+        schedule = self.schedule or self._default_schedule(iterations, epoch)
         for mask in self.masks.values():
-            mask.attach(schedule, iterations)
+            mask.attach(self.params, schedule, iterations)
             mask.choose(keras.ops.convert_to_tensor(iterations))
             mask.apply()
-        self._trace_anew()
 
-    def _default_schedule(self, done: int) -> PolynomialDecay:
+    def _default_schedule(self, iterations, epoch) -> PolynomialDecay:
         steps = self.params.get("steps")
         if not steps:
             raise InputError(
                 "This fit does not know its number of steps, so give Pruning a `schedule`, or fit "
                 "`steps_per_epoch`."
             )
-        total = steps * self.params["epochs"]
+        done = int(keras.ops.convert_to_numpy(iterations))
+        total = steps * (self.params["epochs"] - epoch)
         begin, end = done + round(_BEGIN * total), done + max(1, round(_END * total))
         final = self.sparsity or 0.0
+        # A fit that goes on from where another ended takes nothing back.
+        present = min(mask.zeros for mask in self.masks.values())
         return PolynomialDecay(
-            0.0 if not self.pattern.has_blocks else final,
+            min(final, present),
             final,
             begin_step=begin,
             end_step=end,

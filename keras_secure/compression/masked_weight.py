@@ -27,25 +27,40 @@ class MaskedWeight(keras.constraints.Constraint):
     def __init__(self, kernel: Kernel, pattern: SparsityPattern, engine: str = "native"):
         self.kernel, self.pattern, self.engine = kernel, pattern, engine
         self.original = kernel.variable.constraint
+        self.fit: Any = None
         self.schedule: Any = None
         self.iterations: Any = None
         weights = np.asarray(ops.convert_to_numpy(kernel.variable))
         # What is zero already was pruned before, unless all is, as a kernel may begin.
         kept = weights != 0 if weights.any() else np.ones(weights.shape, bool)
+        self.zeros = float(1 - kept.mean())
         dtype = "bool" if engine == "native" else kernel.variable.dtype
         self.mask = keras.Variable(kept.astype(dtype), dtype=dtype, trainable=False)
         self._threshold: Any = None
         if engine != "native":
             self._threshold = keras.Variable(0.0, dtype=dtype, trainable=False)
 
-    def attach(self, schedule: Any = None, iterations: Any = None) -> None:
-        """Becomes the variable's constraint; without a schedule the mask stays as it is."""
-        self.schedule, self.iterations = schedule, iterations
+    def attach(self, fit: Any, schedule: Any = None, iterations: Any = None) -> None:
+        """Becomes the variable's constraint; without a schedule the mask stays as it is.
+
+        `fit` is any object of the running fit: masks of another one, which broke off, are dropped.
+        """
+        self.fit, self.schedule, self.iterations = fit, schedule, iterations
+        while isinstance(self.original, MaskedWeight) and self.original.fit is not fit:
+            self.original = self.original.original
         self.kernel.variable.constraint = self
 
     def detach(self) -> None:
-        """Gives the variable its own constraint back."""
-        self.kernel.variable.constraint = self.original
+        """Leaves the variable the constraints it has without this one."""
+        variable = self.kernel.variable
+        if variable.constraint is self:
+            variable.constraint = self.original
+            return
+        outer = variable.constraint
+        while isinstance(outer, MaskedWeight):
+            if outer.original is self:
+                outer.original = self.original
+            outer = outer.original
 
     def apply(self) -> None:
         """Sets what the mask drops to zero now (not traceable)."""

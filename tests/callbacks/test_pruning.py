@@ -196,6 +196,30 @@ def test_without_the_callback_a_later_fit_is_free_again():
     assert max(sparsity(model).values()) < 0.5
 
 
+class Break(keras.callbacks.Callback):
+    """Ends a fit as a fault would."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        raise RuntimeError("broken off")
+
+
+def test_a_fit_that_broke_off_leaves_nothing_and_the_next_goes_on():
+    model = small_model()
+    x, y = data(64)
+    with pytest.raises(RuntimeError, match="broken off"):
+        model.fit(x, y, 8, epochs=4, verbose=0, callbacks=[Pruning(0.75), Break()])
+    reached = sparsity(model)
+    assert 0 < min(reached.values()) < 0.75
+    watch = Watch()
+    model.fit(
+        x, y, 8, initial_epoch=2, epochs=4, verbose=0, callbacks=[HoldZeros(), Pruning(0.75), watch]
+    )
+    assert watch.seen == sorted(watch.seen)
+    assert watch.seen[0] >= next(iter(reached.values()))
+    assert set(sparsity(model).values()) == {0.75}
+    assert model.layers[1].kernel.constraint is None
+
+
 def test_a_kernel_that_begins_at_zero_learns():
     model = small_model()
     model.layers[2].kernel.assign(np.zeros((8, 10)))
