@@ -18,9 +18,9 @@ weight that is not compressed.
 After training, scales are those of least squared error; "unclipped" ones reach to the largest
 weight, as usual tools choose them.
 
-Exits with 1 if a way that trains loses more than one point of the float accuracy, unclipped 2 bits
-do not collapse or clipped ones come within two points of training with them, a file has other zeros
-or levels or is above its bound, or the toolkit is more than half a point better.
+Exits with 1 if a way that trains loses more than one point of the float accuracy, 2 bits after
+training lose less than ten points (unclipped) or two (clipped, beside training with them), a file
+has other zeros or levels or is above its bound, or the toolkit is more than half a point better.
 """
 
 import argparse
@@ -221,8 +221,8 @@ def main():
             failures.append(f"{name}: the toolkit is better")
     if ours["after training 2 bits"] > ours["QAT 2 bits"] - 0.02:
         failures.append("2 bits after training do as well as in training")
-    if ours["after, unclipped 2 bits"] > base_accuracy / 2:
-        failures.append("2 bits after training do not collapse, so in training they show nothing")
+    if ours["after, unclipped 2 bits"] > base_accuracy - 0.1:
+        failures.append("unclipped 2 bits after training lose too little for a comparison")
     print("\n".join(f"FAILED {failure}" for failure in failures) or "all as promised")
     return 1 if failures else 0
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from keras_secure import backend
 from keras_secure.arguments import is_number
 from keras_secure.callbacks.masking_callback import MaskingCallback
 from keras_secure.compression.masked_weight import MaskedWeight
@@ -91,6 +92,8 @@ class Pruning(MaskingCallback):
                 f"schedule={schedule!r} cannot be used: give a "
                 "keras_secure.compression.PolynomialDecay or ConstantSparsity."
             )
+        if engine == "tfmot":
+            backend.toolkit_schedules()  # says now, and not in fit, that the extra is missing
         self.sparsity = sparsity
         self.schedule = schedule
         self.engine = engine

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -294,3 +295,13 @@ def test_what_cannot_be_done_is_refused():
         model.fit(x, y, verbose=0, callbacks=[Pruning(0.5, layers=model.layers[1].name)])
     with pytest.raises(InputError, match="unstructured"):
         prune(keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)]), pattern="2:4")
+
+
+def test_a_missing_toolkit_is_told_with_the_extra_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow_model_optimization", None)
+    for name in [n for n in sys.modules if n.startswith("tensorflow_model_optimization.")]:
+        monkeypatch.delitem(sys.modules, name)
+    before = os.environ.get("TF_USE_LEGACY_KERAS")
+    with pytest.raises(InputError, match=r"keras-secure\[tfmot\]"):
+        Pruning(0.5, engine="tfmot")
+    assert os.environ.get("TF_USE_LEGACY_KERAS") == before

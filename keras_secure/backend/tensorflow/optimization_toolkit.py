@@ -5,6 +5,8 @@ import os
 
 import tensorflow as tf
 
+from keras_secure.errors import InputError
+
 _VARIABLE = "TF_USE_LEGACY_KERAS"
 _ENGINE = "tensorflow_model_optimization.python.core.sparsity.keras.pruning_impl"
 
@@ -43,6 +45,11 @@ def _contained_import(name):
                 getattr(member, "__version__", None)
     try:
         return importlib.import_module(name)
+    except ImportError as error:
+        raise InputError(
+            "The Model Optimization Toolkit or tf_keras, which it works on, cannot be imported. "
+            "Install the extra: pip install 'keras-secure[tfmot]'; or use engine='native'."
+        ) from error
     finally:
         if before is None:
             os.environ.pop(_VARIABLE, None)
