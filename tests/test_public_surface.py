@@ -59,6 +59,8 @@ SHOWN_BY = {
     "compression.CompressedSeparableConv2D": "compression.quantize_aware",
     "compression.QuantizedWeight": "compression.quantized_weights",
     "export.Bundle": "export.open_bundle",
+    "export.BundleDifference": "export.diff",
+    "export.BundleSummary": "export.inspect",
     "integrity.RepairReport": "integrity.repair",
     "integrity.Revocation": "integrity.Trust",
     "integrity.RollbackReport": "integrity.rollback",

@@ -81,7 +81,7 @@ def diff(
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="top")])
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     old = export_hardened(model, f"{folder}/old").path
-    ...     model.layers[0].bias.assign([1.0, 0.0, 0.0])
+    ...     _ = model.layers[0].bias.assign([1.0, 0.0, 0.0])
     ...     found = diff(old, export_hardened(model, f"{folder}/new").path)
     >>> [round(change["distance"], 6) for change in found.weights.values()]
     [1.0]

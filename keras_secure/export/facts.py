@@ -26,7 +26,7 @@ def data_digest(*arrays: Any) -> str:
     Example:
 
     >>> data_digest(np.arange(3, dtype="int32"))[:12]
-    'd1fd6ab32d4f'
+    '055fad23c9f8'
     """
     digest = hashlib.sha256()
     for array in arrays:
@@ -51,6 +51,14 @@ class Dataset:
         licence: An SPDX expression, or a name.
         num_examples: How many examples.
         description: More about it, and where it came from.
+
+    Raises:
+        InputError: `sha256` is no digest.
+
+    Example:
+
+    >>> Dataset("digits", data_digest(np.zeros((2, 64)), np.arange(2)), num_examples=2).use
+    'training'
     """
 
     name: str

@@ -39,6 +39,13 @@ def from_tf_keras(model: Any, examples: Any = None, tolerance: float = 1e-4) -> 
     Raises:
         InputError: It is no such model, it holds what Keras 3 has no layer for, or the rebuilt
             model answers otherwise.
+
+    Example:
+
+    >>> from_tf_keras("somebody_s_model.h5")
+    Traceback (most recent call last):
+    ...
+    keras_secure.errors.InputError: from_tf_keras was given a str; a model of tf_keras was ...
     """
     if not any(base.__module__.startswith("tf_keras.") for base in type(model).__mro__):
         raise InputError(

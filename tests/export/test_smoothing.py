@@ -51,7 +51,7 @@ def test_noise_without_a_seed_is_another_in_each_call_whatever_seed_is_set(tmp_p
     keras.utils.set_random_seed(5)
     smoothing = Smoothing(STDDEV, num_samples=300)
     serve = export_hardened(half_plane(), tmp_path / "bundle", smoothing=smoothing).load()
-    answers = {serve(X[3:] + [[0.3, 0]])["predictions"][0, 0] for _ in range(6)}
+    answers = {serve(X[3:] + np.array([[0.3, 0.0]]))["predictions"][0, 0] for _ in range(6)}
     assert len(answers) > 2
 
 
