@@ -7,8 +7,8 @@ import keras
 from keras_secure import backend
 from keras_secure.errors import InputError
 
-# Beyond this, a graph with its weights inside is slow to load; and none may have 2 GiB.
-LARGEST = 256 * 2**20
+# Beyond this, a graph with its weights inside is slow to load, and more than `scan` reads in one.
+LARGEST = 128 * 2**20
 
 
 class ConstantModel:

@@ -76,7 +76,7 @@ def export_hardened(
             signature when it loads the model; () for none.
         constant_weights: Whether the weights are constants of the SavedModel's graph, which makes
             it faster, or variables, which `Bundle.load(check_weights=...)` can watch. By default
-            constants, unless they take more than 256 MiB or the model updates some of them.
+            constants, unless they take more than 128 MiB or the model updates some of them.
         formats: Files for other runtimes beside the SavedModel: `"onnx"` writes `model.onnx`,
             `"litert"` writes `model.tflite`, both with the same guards and the outputs of
             `serving_default`. Each is run beside the served function before it is kept.
