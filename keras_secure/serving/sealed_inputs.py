@@ -19,16 +19,6 @@ class InputSealer:
         recipients: Who can read them, as for `keras_secure.integrity.encrypt`. The server itself
             cannot.
         masked: Fields that nobody shall read, as for `Masking`.
-
-    Example:
-
-    >>> import tempfile
-    >>> from keras_secure.integrity import generate_identity
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     sealer = InputSealer(generate_identity(f"{folder}/identity.txt"), ["name"])
-    ...     sealed = sealer.seal({"name": "Ann"}, {"predictions": [1]})
-    ...     open_inputs(sealed, f"{folder}/identity.txt")
-    {'answer': {'predictions': [1]}, 'request': {'name': '***'}}
     """
 
     def __init__(self, recipients: Any, masked: Iterable[str] = ()):
@@ -65,6 +55,17 @@ def open_inputs(sealed: str, identities: Any) -> dict[str, Any]:
     Raises:
         InputError: The identities do not open it, or it is no such text.
         IntegrityError: It was altered.
+
+    Example:
+
+    >>> import tempfile
+    >>> from keras_secure.integrity import generate_identity
+    >>> from keras_secure.serving.sealed_inputs import InputSealer
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     sealer = InputSealer(generate_identity(f"{folder}/identity.txt"), ["name"])
+    ...     sealed = sealer.seal({"name": "Ann"}, {"predictions": [1]})
+    ...     open_inputs(sealed, f"{folder}/identity.txt")
+    {'answer': {'predictions': [1]}, 'request': {'name': '***'}}
     """
     try:
         reader = io.BytesIO(base64.b64decode(sealed, validate=True))
