@@ -85,11 +85,12 @@ def jacobian_augmentation(model, x, size, family, step=0.1):
     return x
 
 
-def first_alarm(detector, stream, outputs, identity="x", batch=10):
-    """After how many queries a detector speaks, or None."""
+def first_alarm(detector, stream, outputs, batch=10):
+    """After how many queries a detector speaks, or None; a whole world seen is no alarm."""
     for start in range(0, len(stream), batch):
         part = slice(start, start + batch)
-        if detector.observe(identity, stream[part], outputs[part]) is not None:
+        found = detector.observe("x", stream[part], outputs[part])
+        if found is not None and found.id != "abuse.coverage":
             return min(start + batch, len(stream))
     return None
 
