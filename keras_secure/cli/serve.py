@@ -9,6 +9,7 @@ from typing import Any
 
 from keras_secure.cli.passphrase import read_passphrase
 from keras_secure.cli.serve_trust import read_trust_files
+from keras_secure.cli.serve_watch import make_monitor
 from keras_secure.errors import InputError, IntegrityError
 from keras_secure.integrity import load_private_key
 from keras_secure.integrity.key_files import is_encrypted
@@ -63,7 +64,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--check-weights", type=float, default=0.0, metavar="SHARE", help="see Bundle.load")
     add("--upstream", metavar="URL", help="guard a TensorFlow Serving instead of a bundle")
     add("--model", metavar="NAME", help="the model's name at --upstream")
-    add("--bounds", nargs=2, type=float, metavar=("LOW", "HIGH"), help="of inputs to --upstream")
+    add(
+        "--bounds",
+        nargs=2,
+        type=float,
+        metavar=("LOW", "HIGH"),
+        help="of inputs: of --upstream, and --watch",
+    )
     add("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
     add("--port", type=int, default=8501, help="port (8501); 0 takes any that is free")
     add("--certificate", metavar="PEM", help="for TLS")
@@ -102,6 +109,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="NAME or NAME[INDEX] that is masked in what is kept",
     )
     add("--budget-file", metavar="FILE", help="remembers budgets across restarts")
+    add("--watch", action="store_true", help="look for extraction and for probing in the queries")
+    add("--watch-data", metavar="NPZ", help="owner's `x`, maybe `predictions`, to compare with")
     add("--workers", type=int, help="threads that compute")
     add("--drain-seconds", type=float, default=30.0, help="to finish requests in the end")
     for name, (flag, kind, text) in _LIMITS.items():
@@ -135,6 +144,7 @@ def main(args: argparse.Namespace) -> int:
         limits=Limits(**{name: getattr(args, name) for name in _LIMITS}),
         audit_log=_audit_log(args),
         budgets=QueryBudgets(args.budget_file),
+        observer=_observer(args),
         input_recipients=args.keep_inputs_for,
         masked=args.mask,
         workers=args.workers,
@@ -220,6 +230,12 @@ def _audit_log(args: argparse.Namespace) -> AuditLog | None:
     locked = is_encrypted(args.audit_key)
     key = load_private_key(args.audit_key, read_passphrase(args) if locked else None)
     return AuditLog(args.audit_log, key, max_bytes=args.audit_max_bytes)
+
+
+def _observer(args: argparse.Namespace) -> Any:
+    if not args.watch and args.watch_data is None:
+        return None
+    return make_monitor(args.watch_data, tuple(args.bounds) if args.bounds else (0.0, 1.0))
 
 
 def _first_line(path: str | None) -> str | None:
