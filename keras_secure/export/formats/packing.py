@@ -37,7 +37,7 @@ def pack_blocks(values: np.ndarray, bits: int) -> np.ndarray:
 
     Example:
 
-    >>> [f"{byte & 255:08b}" for byte in pack_blocks(np.array([1, -1, 0, -2, 1], np.int8), bits=2)]
+    >>> [f"{byte:08b}" for byte in pack_blocks(np.array([1, -1, 0, -2, 1], np.int8), 2).tobytes()]
     ['00010001', '00001011']
     >>> unpacked = unpack_blocks(pack_blocks(np.array([1, -1, 0, -2, 1], np.int8), 2), (5,), 2)
     >>> keras.ops.convert_to_numpy(unpacked).tolist()
