@@ -189,8 +189,8 @@ def marks(model, data, family, options):
     for share in options.shares:
         dawn = DAWN(b"a benchmark's key, no secret", share=share)
         outputs = dawn.mark("thief", data.x, answers(model, data.x))
-        thief = train(data.x, outputs.argmax(1), options.epochs, family)
-        innocent = train(data.x, data.y, options.epochs, family)
+        thief = train(data.x, outputs.argmax(1), options.learning, family)
+        innocent = train(data.x, data.y, options.learning, family)
         reports = [dawn.verify(lambda a, m=m: answers(m, a)) for m in (thief, innocent)]
         shown = DAWN(b"a benchmark's key, no secret", share=share).mark("x", x, answers(model, x))
         cost = plain - float((shown.argmax(1) == truth).mean())
@@ -211,6 +211,9 @@ def main(argv=None):
     parser.add_argument("--budgets", type=int, nargs="+", default=[100, 300, 1000, 3000, 10_000])
     parser.add_argument("--shares", type=float, nargs="+", default=[0.005, 0.02])
     parser.add_argument("--epochs", type=int, default=10, help="of every training")
+    parser.add_argument(
+        "--learning", type=int, default=60, help="epochs in which marks are learned"
+    )
     parser.add_argument("--epsilon", type=float, default=0.1, help="of Square")
     options = parser.parse_args(argv)
     rng, family = np.random.default_rng(0), Images()
