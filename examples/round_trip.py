@@ -31,13 +31,12 @@ model = keras.Sequential(
     ]
 )
 
-# Train, with the mark as one more term of the loss.
+# Train, then mark the finished model: so unmarked models lean neither way (docs/watermarks.md).
 secret = secrets.token_bytes(32)
 mark = ks.watermark.SpreadSpectrum(secret, payload="ACME 26")
-ks.watermark.attach(model, mark)
 model.compile("adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
 model.fit(x, y, epochs=options.epochs, verbose=2)
-ks.watermark.embed(model, mark)  # whatever the epochs left undone
+ks.watermark.embed(model, mark)
 
 private_key, public_key = ks.integrity.generate_key_pair()
 commitment = ks.watermark.commit(mark, model, private_key)
