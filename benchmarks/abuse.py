@@ -211,9 +211,7 @@ def main(argv=None):
     parser.add_argument("--budgets", type=int, nargs="+", default=[100, 300, 1000, 3000, 10_000])
     parser.add_argument("--shares", type=float, nargs="+", default=[0.005, 0.02])
     parser.add_argument("--epochs", type=int, default=10, help="of every training")
-    parser.add_argument(
-        "--learning", type=int, default=60, help="epochs to learn marks in"
-    )
+    parser.add_argument("--learning", type=int, default=60, help="epochs to learn marks in")
     parser.add_argument("--epsilon", type=float, default=0.1, help="of Square")
     options = parser.parse_args(argv)
     rng, family = np.random.default_rng(0), Images()

@@ -47,8 +47,8 @@ def parse(argv):
 def main(options):
     """Runs the chosen subcommand and returns its exit code.
 
-    0 is success, 1 a failed check, 2 input that cannot be used, 3 a claim that is neither proved nor
-    refuted, 130 an interruption.
+    0 is success, 1 a failed check, 2 input that cannot be used, 3 a claim that is neither proved
+    nor refuted, 130 an interruption.
     """
     # What TensorFlow notes about saving is no news to whoever runs a command.
     absl_logging.set_verbosity(absl_logging.WARNING)
