@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_secure.arguments import is_integer
 from keras_secure.errors import InputError
 from keras_secure.findings import Finding
 from keras_secure.serving.abuse.detector import Memory, as_rows, check_share
@@ -66,7 +67,7 @@ class Coverage:
         from sklearn.cluster import MiniBatchKMeans
 
         rows = as_rows(data)
-        if not isinstance(cells, int) or not 1 < cells <= len(rows) // 2:
+        if not is_integer(cells) or not 1 < cells <= len(rows) // 2:
             raise InputError(
                 f"cells is {cells!r} for {len(rows)} examples; an integer from 2 to half their "
                 "number was expected."

@@ -8,7 +8,13 @@ import numpy as np
 
 from keras_secure.errors import InputError
 from keras_secure.findings import Finding
-from keras_secure.serving.abuse.detector import Memory, as_rows, check_share, top_classes
+from keras_secure.serving.abuse.detector import (
+    Memory,
+    as_rows,
+    check_count,
+    check_share,
+    top_classes,
+)
 
 LATEST = 500
 """Distances that the test looks at: enough to judge a shape by, few enough to be quick."""
@@ -71,11 +77,8 @@ class DistanceDistribution:
         max_identities: int = 1_000,
     ):
         self.threshold = check_share("threshold", threshold)
-        lows = (("least", least, 3), ("every", every, 1), ("max_kept", max_kept, 1))
-        for name, value, low in lows:
-            if not isinstance(value, int) or isinstance(value, bool) or value < low:
-                raise InputError(f"{name} is {value!r}; an integer of at least {low} was expected.")
-        self.least, self.every, self.max_kept = least, every, max_kept
+        self.least, self.every = check_count("least", least, 3), check_count("every", every)
+        self.max_kept = check_count("max_kept", max_kept)
         self._histories = Memory(_History, max_identities)
 
     @classmethod

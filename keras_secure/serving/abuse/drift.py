@@ -6,7 +6,7 @@ import numpy as np
 
 from keras_secure.errors import InputError
 from keras_secure.findings import Finding
-from keras_secure.serving.abuse.detector import check_share
+from keras_secure.serving.abuse.detector import check_count, check_share
 
 
 class Drift:
@@ -46,9 +46,8 @@ class Drift:
                 f"reference has shape {self._reference.shape}; at least 50 answers, shape "
                 "(n, classes), were expected."
             )
-        if not isinstance(window, int) or window < 20:
-            raise InputError(f"window is {window!r}; an integer of at least 20 was expected.")
-        self.window, self.p_value = window, check_share("p_value", p_value)
+        self.window = check_count("window", window, 20)
+        self.p_value = check_share("p_value", p_value)
         self._waiting: list[np.ndarray] = []
 
     def observe(self, identity: str, inputs: Any, outputs: Any) -> Finding | None:

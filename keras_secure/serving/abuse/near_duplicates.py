@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_secure.errors import InputError
 from keras_secure.findings import Finding
-from keras_secure.serving.abuse.detector import Memory, check_share
+from keras_secure.serving.abuse.detector import Memory, check_count, check_share
 
 
 class NearDuplicates:
@@ -74,8 +74,7 @@ class NearDuplicates:
             ("levels", levels), ("window", window), ("kept", kept), ("repeats", repeats),
             ("recent", recent), ("memory", memory),
         ):  # fmt: skip
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise InputError(f"{name} is {value!r}; a positive integer was expected.")
+            check_count(name, value)
         if not bounds[0] < bounds[1]:
             raise InputError(f"bounds is {bounds!r}; a pair (low, high) was expected.")
         self.bounds, self.levels, self.window, self.kept = bounds, levels, window, kept
