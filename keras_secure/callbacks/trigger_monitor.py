@@ -1,10 +1,10 @@
 """How well a model knows its trigger set, epoch by epoch."""
 
-import operator
 import warnings
 
 import keras
 
+from keras_secure.callbacks.every import check_every
 from keras_secure.errors import InputError, PrivacyWarning
 from keras_secure.watermark import TriggerReport, TriggerSet, verify_triggers
 
@@ -46,12 +46,7 @@ class TriggerMonitor(keras.callbacks.Callback):
 
     def __init__(self, trigger_set: TriggerSet, every: int = 1, batch_size: int = 128):
         super().__init__()
-        try:
-            self.every = operator.index(every)
-        except TypeError:
-            self.every = 0
-        if self.every < 1:
-            raise InputError(f"every={every!r} was given; a positive number of epochs is expected.")
+        self.every = check_every(every)
         if not isinstance(trigger_set, TriggerSet):
             raise InputError(
                 f"A {type(trigger_set).__name__} cannot be monitored; give a "

@@ -1,10 +1,10 @@
 """How well a watermark is embedded, epoch by epoch."""
 
-import operator
 from typing import Any
 
 import keras
 
+from keras_secure.callbacks.every import check_every
 from keras_secure.errors import InputError
 from keras_secure.watermark import WatermarkReport, verify
 from keras_secure.watermark.kernels import one_weight
@@ -48,12 +48,7 @@ class WatermarkMonitor(keras.callbacks.Callback):
 
     def __init__(self, target: Any, mark: Mark, every: int = 1):
         super().__init__()
-        try:
-            self.every = operator.index(every)
-        except TypeError:
-            self.every = 0
-        if self.every < 1:
-            raise InputError(f"every={every!r} was given; a positive number of epochs is expected.")
+        self.every = check_every(every)
         if not isinstance(mark, Mark):
             raise InputError(
                 f"A {type(mark).__name__} cannot be monitored; give a keras_secure.watermark mark "
