@@ -54,7 +54,8 @@ def test_a_key_is_found_again_and_kept_nowhere(keys, tmp_path):
     assert (identity.rate, identity.budget) == (2.5, 10)
     assert again.authenticate(other).name == "bob"
     stored = (tmp_path / "keys.json").read_text() + (tmp_path / "keys.json.secret").read_text()
-    assert text.rpartition("_")[2] not in stored
+    # The secret part may hold underscores itself.
+    assert text.split("_", 2)[2] not in stored
     for name in ("keys.json", "keys.json.secret"):
         assert (tmp_path / name).stat().st_mode & 0o077 == 0
 
@@ -215,11 +216,10 @@ def test_tokens_that_choose_their_own_algorithm(tokens, jwks):
 def test_every_altered_byte_of_a_token_is_noticed(tokens):
     text = make()
     tokens.authenticate(text)
-    for place in range(0, len(text), 3):
+    # The last letter of a signature holds bits that belong to nothing.
+    for place in range(len(text) - 1):
         other = "A" if text[place] != "A" else "B"
-        altered = text[:place] + other + text[place + 1 :]
-        if altered.split(".")[2][:-1] != text.split(".")[2][:-1] or place < text.rfind("."):
-            reason(tokens.authenticate, altered)
+        reason(tokens.authenticate, text[:place] + other + text[place + 1 :])
     for text in ["", ".", "..", "a.b.c", "é", "A" * 10_000, "e30.e30.e30", part([]) + ".e30.e30"]:
         reason(tokens.authenticate, text)
 
