@@ -141,14 +141,14 @@ def test_metrics_leave_padding_out():
     for value in model.trainable_variables:
         value.assign(value * 0.0)
     model.layers[-1].bias.assign([1.0, 0.0, 0.0])
-    secure, _ = private(model, rate=0.0, noise_multiplier=1.0)
+    secure, _ = private(model, rate=0.0, noise_multiplier=1.0, seed=1)
     history = fit(secure, y=labels, epochs=30)
     assert np.mean(history["accuracy"]) == pytest.approx(expected, abs=0.03)
     loss = -np.log(np.exp([1.0, 0.0]) / (np.e + 2))
     loss = expected * loss[0] + (1 - expected) * loss[1]
     assert np.mean(history["loss"]) == pytest.approx(loss, abs=0.05)
     weighted, _ = private(
-        model, rate=0.0, options={"metrics": None, "weighted_metrics": ["accuracy"]}
+        model, rate=0.0, seed=1, options={"metrics": None, "weighted_metrics": ["accuracy"]}
     )
     history = fit(weighted, y=labels, sample_weight=1.0 + labels, epochs=30)
     weights = 1.0 + labels
@@ -392,4 +392,7 @@ def test_text_with_an_embedding():
     secure.fit(x, y, batch_size=16, verbose=0)
     assert optimizer.executed_steps == 4
     # Every row is noised: which words occurred must not show.
-    assert np.all(ops.convert_to_numpy(model.layers[0].embeddings) != before)
+    changed = ops.convert_to_numpy(model.layers[0].embeddings) != before
+    # A single value may come back to where it was by chance.
+    assert changed.any(axis=1).all()
+    assert changed.mean() > 0.95
