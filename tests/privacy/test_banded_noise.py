@@ -166,5 +166,5 @@ def test_copies_share_neither_key_nor_past():
     for copied in (copy.deepcopy(source), pickle.loads(pickle.dumps(source))):
         assert copied._past is None
         copied.build(64)
-        assert abs(np.corrcoef(drawn(copied, 3).ravel(), released.ravel())[0, 1]) < 0.4
+        assert abs(np.corrcoef(drawn(copied, 3).ravel(), released.ravel())[0, 1]) < 0.5
     assert released[-1].tobytes() not in pickle.dumps(source)

@@ -92,7 +92,7 @@ def test_replaying_what_was_saved_leaves_the_noise(kind, tmp_path):
     noise = noise_of(secure, written)
     save_everything(secure, tmp_path)
     # The first of banded steps has a little more: one over the first coefficient.
-    assert 0.9 < np.std(noise[0]) < (1.4 if "bands" in plan else 1.1)
+    assert 0.85 < np.std(noise[0]) < (1.45 if "bands" in plan else 1.15)
 
     def from_file():
         return keras.saving.load_model(tmp_path / "secure.keras")
@@ -111,7 +111,7 @@ def test_replaying_what_was_saved_leaves_the_noise(kind, tmp_path):
         return fresh
 
     for replay in (from_file, from_checkpoint, from_config):
-        assert residual(noise, noise_of(replay())) > 0.9
+        assert residual(noise, noise_of(replay())) > 0.85
     secrets = [np.asarray(secure.optimizer._noise._key).tobytes()]
     if "bands" in plan:
         secrets += [row.tobytes()[:64] for row in np.asarray(secure.optimizer._noise._past)]

@@ -52,9 +52,9 @@ for step in range(STEPS):
     response[step] = ((step == 0) - past) / coefficients[0]
 for step, row in enumerate(noise):
     scale = np.sqrt(np.sum(response[: step + 1] ** 2))
-    assert stats.kstest(row / scale, "norm").pvalue > 1e-5, (step, np.std(row) / scale)
+    assert stats.kstest(row / scale, "norm").pvalue > 1e-9, (step, np.std(row) / scale)
     for wrong in (2 / 3, 3 / 2, 2**0.5, 0.5**0.5):
-        assert stats.kstest(row / scale / wrong, "norm").pvalue < 1e-5
+        assert stats.kstest(row / scale / wrong, "norm").pvalue < 1e-12
 for variable in model.trainable_variables:
     copies = [np.asarray(v) for v in mirrored.experimental_local_results(variable.value)]
     assert len(copies) == 2

@@ -226,7 +226,7 @@ def private(digits, noise_multiplier, repeats, epochs=15):
     x, y = TRIGGERS.mix(digits[0][:1200], digits[1][:1200], share=repeats * 100 / 1200)
     secure = ks.SecureModel(model)
     optimizer = ks.optimizers.DPOptimizer(
-        keras.optimizers.Adam(0.01), l2_norm_clip=1.0, noise_multiplier=noise_multiplier
+        keras.optimizers.Adam(0.01), l2_norm_clip=1.0, noise_multiplier=noise_multiplier, seed=1
     )
     secure.compile(optimizer, LOSS)
     secure.fit(x, y, batch_size=128, epochs=epochs, verbose=0)
