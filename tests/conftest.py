@@ -8,17 +8,38 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 sys.path.insert(0, str(Path(__file__).parent / "harness"))
 
+import hypothesis
 import keras
 import numpy as np
 import pytest
+
+# The same examples in every run, however busy the machine is; new ones come with
+# `--hypothesis-profile=default`.
+hypothesis.settings.register_profile(
+    "repeatable",
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("repeatable")
+
+SEED = 7
 
 
 @pytest.fixture(autouse=True)
 def fixed_seed():
     """Every test starts from the same random state."""
-    keras.utils.set_random_seed(7)
+    keras.utils.set_random_seed(SEED)
     yield
     keras.config.set_dtype_policy("float32")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef):
+    """What several tests share starts from it too: it is made before `fixed_seed` is."""
+    if fixturedef.scope != "function":
+        keras.utils.set_random_seed(SEED)
+    return (yield)
 
 
 @pytest.fixture(scope="session")
