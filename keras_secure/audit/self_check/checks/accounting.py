@@ -92,7 +92,7 @@ def batches_are_poisson_samples():
     rates = seen.mean(axis=0)
     spread = math.sqrt(probability * (1 - probability) / draws)
     require(
-        np.all(np.abs(rates - probability) < 5.5 * spread), "examples are drawn unequally often"
+        np.all(np.abs(rates - probability) < 6.5 * spread), "examples are drawn unequally often"
     )
     variance = np.var(seen.sum(axis=1)) / (count * probability * (1 - probability))
     require(
