@@ -25,6 +25,8 @@ def canary_audit(generator):
     return ks.leakage.OneRunAudit(
         np.eye(NUM_CANARIES, NUM_CANARIES + 20, 20, dtype="float32"),
         generator.integers(0, 2, NUM_CANARIES).astype("int32"),
+        # A sound bound is above the truth now and then; the same coins and noise decide it here.
+        seed=int(generator.integers(2**31)),
     )
 
 
@@ -39,7 +41,7 @@ def ordinary_data(generator, size=200):
 
 
 def private_run(audit, data, *, noise_multiplier=8.0, epochs=6, callbacks=()):
-    """Logistic regression, trained privately on data and canaries; everything is fresh.
+    """Logistic regression, trained privately on data and canaries, the same for the same.
 
     Returns:
         (SecureModel, the canaries' scores before training).
@@ -47,7 +49,7 @@ def private_run(audit, data, *, noise_multiplier=8.0, epochs=6, callbacks=()):
     model = keras.Sequential([keras.Input((NUM_CANARIES + 20,)), keras.layers.Dense(2)])
     secure = ks.SecureModel(model)
     secure.compile(
-        ks.optimizers.DPSGD(20.0, l2_norm_clip=1.0, noise_multiplier=noise_multiplier),
+        ks.optimizers.DPSGD(20.0, l2_norm_clip=1.0, noise_multiplier=noise_multiplier, seed=1),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
     before = audit.scores(model)
