@@ -37,7 +37,7 @@ class PrivacyAudit(keras.callbacks.Callback):
     >>> audit = ks.leakage.OneRunAudit(*ks.leakage.mislabelled_canaries(x[32:], y[32:], 32, 2))
     >>> secure = ks.SecureModel(keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]))
     >>> loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    >>> secure.compile(ks.optimizers.DPSGD(l2_norm_clip=1.0, noise_multiplier=4.0), loss=loss)
+    >>> secure.compile(ks.optimizers.DPSGD(l2_norm_clip=1.0, noise_multiplier=2.0), loss=loss)
     >>> callback = PrivacyAudit(audit, target_delta=1e-3)
     >>> _ = secure.fit(*audit.training_data(x[:32], y[:32]), verbose=0, callbacks=[callback])
     >>> callback.finding.id, callback.finding.severity
