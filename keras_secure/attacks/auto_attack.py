@@ -51,8 +51,8 @@ class AutoAttack(Attack):
     Example:
 
     >>> import keras, numpy as np
-    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
-    >>> x = np.full((2, 4), 0.5, "float32")
+    >>> model = keras.Sequential([keras.Input((20,)), keras.layers.Dense(3)])
+    >>> x = np.full((2, 20), 0.5, "float32")
     >>> y = np.argmax(model(x), axis=1)
     >>> result = AutoAttack(1.0, seed=0).run(model, x, y, verbose=0)
     >>> bool(result.success.all())
