@@ -195,7 +195,7 @@ def test_a_private_model_respects_its_epsilon_at_every_operating_point():
     x, y, members = noisy_pool(0)
     model = network()
     secure = ks.SecureModel(model)
-    optimizer = ks.optimizers.DPSGD(0.5, l2_norm_clip=1.0, noise_multiplier=2.0)
+    optimizer = ks.optimizers.DPSGD(0.5, l2_norm_clip=1.0, noise_multiplier=2.0, seed=1)
     secure.compile(optimizer, LOSS)
     train = fitting(secure, model, batch_size=50, epochs=5)
     train(x[members], y[members])
