@@ -37,7 +37,7 @@ class Folder:
         Trust((PUBLIC, EC_PUBLIC), threshold=2)
         .add(REVOKED, "the stolen one")
         .revoke(REVOKED, "stolen")
-        .add(EXPIRED, "the old one", not_after="2026-01-01")
+        .add(EXPIRED, "the old one", not_after="2020-01-01")
     )
     files = ("weights", "sub/a", "sub/b", "sub/deep/c", ".git/config", ".gitignore", "model.parity")
     folders = ("sub", "sub/deep", ".git", "sub/empty")

@@ -121,7 +121,7 @@ def test_endorsements_form_chains_and_have_dates(path):
     assert causes(path, PUBLIC[0], endorsements=chain) == []
     assert causes(path, PUBLIC[0], endorsements=chain[:1]) == ["untrusted_key"]
     assert causes(path, PUBLIC[0], endorsements=chain, at="2099-06-01") == ["untrusted_key"]
-    ended = [endorse(PUBLIC[2], PRIVATE[0], not_after="2026-01-01")]
+    ended = [endorse(PUBLIC[2], PRIVATE[0], not_after="2020-01-01")]
     assert causes(path, PUBLIC[0], endorsements=ended) == ["expired_key"]
 
 

@@ -252,7 +252,7 @@ def committed():
     mark = SpreadSpectrum(SECRET, payload="ACME")
     embed(model, mark)
     private, public = generate_key_pair()
-    made = commit(mark, model, private, triggers=triggers.digest(), created="2026-03-01T00:00:00Z")
+    made = commit(mark, model, private, triggers=triggers.digest(), created="2020-03-01T00:00:00Z")
     without = commit(mark, model, private)
     return triggers, made, without, public
 
@@ -272,7 +272,7 @@ def test_a_commitment_binds_the_set(committed):
         (
             triggers,
             commitment,
-            {"public_key": public, "released": "2026-02-01T00:00:00Z"},
+            {"public_key": public, "released": "2020-02-01T00:00:00Z"},
             "was released at",
         ),
     ]:
@@ -280,7 +280,7 @@ def test_a_commitment_binds_the_set(committed):
         assert report.verdict == "refuted", "however many answers match"
         assert match in " ".join(report.contradictions)
         assert match in report.statement
-    late = {"public_key": public, "released": "2026-04-01T00:00:00Z"}
+    late = {"public_key": public, "released": "2020-04-01T00:00:00Z"}
     assert verify_triggers(known, triggers, commitment=commitment, **late).verdict == "proved"
 
 
