@@ -80,7 +80,7 @@ class SecureCheckpoint(AtomicCheckpoint):
     >>> model.compile("adam", loss="mse")
     >>> folder = tempfile.TemporaryDirectory()
     >>> checkpoint = SecureCheckpoint(folder.name, private_key, key=bytes(32), monitor="loss")
-    >>> x, y = keras.random.normal((64, 4)), keras.random.normal((64, 1))
+    >>> x, y = keras.ops.ones((64, 4)), keras.ops.full((64, 1), 10.0)
     >>> history = model.fit(x, y, epochs=3, verbose=0, callbacks=[checkpoint])
     >>> [path.name for path in checkpoint.checkpoints()]
     ['step-000000000006', 'step-000000000004']
