@@ -15,7 +15,7 @@ HEAVY = ["cryptography", "dp_accounting", "matplotlib", "scipy", "sklearn"]
 # Importing a room is no use of it.
 EVERY_ROOM = "".join(
     f"import keras_secure.{name}\n"
-    for name in [*(set(keras_secure.__all__) - {"Finding", "SecureModel", "__version__"})]
+    for name in sorted(set(keras_secure.__all__) - {"Finding", "SecureModel", "__version__"})
 )
 
 
