@@ -85,8 +85,11 @@ def ours(attack, model, x, y, batch_size):
 
 def pgd_table(model, x, y, epsilon, peers, job, rounds):
     step = epsilon * STEP_SHARE
-    attack = ks.attacks.PGD(epsilon, steps=STEPS, step_size=step, seed=0)
     contenders = {}
+
+    def own(batch_size, seed=0):
+        attack = ks.attacks.PGD(epsilon, steps=STEPS, step_size=step, seed=seed)
+        return ours(attack, model, x, y, batch_size)
 
     def of_peer(peer, library, name, parameters):
         def run(batch_size, seed=0):
@@ -101,7 +104,7 @@ def pgd_table(model, x, y, epsilon, peers, job, rounds):
 
         return run
 
-    contenders[OURS] = lambda batch_size, seed=0: ours(attack, model, x, y, batch_size)
+    contenders[OURS] = own
     if peers:
         contenders |= {name: of_peer(*rest) for name, rest in pgd_jobs(epsilon).items()}
     print(f"\nPGD-{STEPS} on {len(x)} points, epsilon {epsilon}")

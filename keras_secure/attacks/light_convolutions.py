@@ -1,18 +1,20 @@
-"""Convolutions of pixels, whose gradient by the inputs training never needs and attacks always do.
+"""Convolutions of few channels, whose gradient by the inputs attacks wait for.
 
-TensorFlow's kernel for that gradient is made for many channels. For the one to four of a picture it
-takes several times as long as the rest of a small network; `backend.convolution_by_inputs` gives
-the same values, summed in another order.
+TensorFlow's kernel for that gradient is made for many channels. For the one to four of a picture,
+where training never needs it, it takes several times as long as the rest of a small network, and
+behind strides it is slow for a few more; `backend.convolution_by_inputs` gives the same values,
+summed in another order.
 """
 
 import contextlib
+import math
 
 import keras
 
 from keras_secure import backend
 from keras_secure.replacement import replaced
 
-_FEW = 4
+_PIXEL, _REGISTER = 4, 16
 
 
 @contextlib.contextmanager
@@ -49,16 +51,26 @@ def _is_light(layer):
         # A subclass may convolve in a way of its own.
         and type(layer).convolution_op is keras.layers.Conv2D.convolution_op
         and layer.built
-        and layer.kernel.shape[2] <= _FEW
         and layer.groups == 1
         and layer.data_format == "channels_last"
         and tuple(layer.dilation_rate) == (1, 1)
         and layer.strides[0] == layer.strides[1]
+        and _has_few_channels(layer)
         and layer.padding in ("valid", "same")
         # Accelerators bring kernels of their own, and half precision rounds where it is summed.
         and layer.compute_dtype == "float32"
         and not backend.has_accelerator()
     )
+
+
+def _has_few_channels(layer):
+    rows, columns, channels, _ = layer.kernel.shape
+    stride = layer.strides[0]
+    if stride == 1:
+        return channels <= _PIXEL
+    # Strides that do not divide the kernel let the fast form multiply by zeros.
+    spent = math.ceil(rows / stride) * math.ceil(columns / stride) * stride**2
+    return channels <= _PIXEL or channels * spent <= _REGISTER * rows * columns
 
 
 def _convolution(layer):

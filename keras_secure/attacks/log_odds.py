@@ -2,6 +2,8 @@
 
 from keras import ops
 
+from keras_secure import backend
+
 
 def log_odds_against(logits, labels):
     """Per-example log odds of all other classes together against the labelled one.
@@ -28,6 +30,10 @@ def log_odds_against(logits, labels):
     Reference:
         Carlini & Wagner 2017, arXiv 1608.04644, section IV-D (saturated softmax).
     """
+    return backend.fused_call(_against, (logits, labels))
+
+
+def _against(logits, labels):
     labelled = ops.one_hot(labels, logits.shape[1], dtype="bool")
     others = ops.where(labelled, -float("inf"), logits)
     chosen = ops.sum(ops.where(labelled, logits, 0.0), axis=1)

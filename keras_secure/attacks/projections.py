@@ -7,8 +7,12 @@ here solves the joint problem exactly for every example of a batch. The optimali
 the solution up to one scalar, the root of a monotone function that is simple between breakpoints.
 """
 
+from functools import partial
+
 import keras
 from keras import ops
+
+from keras_secure import backend
 
 
 def project(x_adv, x, epsilon, norm, bounds):
@@ -33,6 +37,13 @@ def project(x_adv, x, epsilon, norm, bounds):
     [[1.  0.7]]
     """
     epsilon = ops.cast(epsilon, x.dtype)
+    projecting = partial(_projected, norm=norm, bounds=bounds)
+    if norm == "linf":
+        return backend.fused_call(projecting, (x_adv, x, epsilon))
+    return projecting(x_adv, x, epsilon)
+
+
+def _projected(x_adv, x, epsilon, norm, bounds):
     lowest = ops.minimum(ops.cast(bounds[0], x.dtype), x)
     highest = ops.maximum(ops.cast(bounds[1], x.dtype), x)
     delta = PROJECTIONS[norm](_flat(x_adv - x), _flat(lowest - x), _flat(highest - x), epsilon)

@@ -53,6 +53,14 @@ def settle(x_adv, x, epsilon, norm, bounds):
     >>> bool(distances(x_adv, x, "linf")[0] <= 0.01)
     True
     """
+    if x_adv.dtype == x.dtype:
+        held = _held(x_adv, x, epsilon, norm, bounds)
+        if held.all():
+            return x_adv
+        if held.any():
+            settled = x_adv.copy()
+            settled[~held] = settle(x_adv[~held], x[~held], epsilon, norm, bounds)
+            return settled
     centre = x.astype("float64")
     delta = x_adv.astype("float64") - centre
     # A step that overflowed has found nothing; NaN would count as fooling the model.
@@ -78,6 +86,15 @@ def settle(x_adv, x, epsilon, norm, bounds):
     length = distances(outward, x, norm) if norm in ORDERS else np.zeros(len(x))
     room = (length <= epsilon).reshape(-1, *[1] * (x.ndim - 1))
     return np.where(room, outward, inward)
+
+
+def _held(x_adv, x, epsilon, norm, bounds):
+    """Which rows are in ball and box already; one that is not finite is in neither."""
+    inside = (x_adv >= np.minimum(bounds[0], x)) & (x_adv <= np.maximum(bounds[1], x))
+    inside = inside.reshape(len(x), -1).all(axis=1)
+    if norm not in ORDERS:
+        return inside
+    return inside & (distances(x_adv, x, norm) <= epsilon * (1 + SLACK))
 
 
 def _longer(one, other, centre):

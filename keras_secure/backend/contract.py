@@ -103,10 +103,11 @@ class Backend(Protocol):
         """
 
     @staticmethod
-    def fused_update(update: Callable[..., None], tensors: Sequence[Any]) -> None:
-        """Calls `update(*tensors)`, which changes variables, as one kernel where that is possible.
+    def fused_call(function: Callable[..., Any], tensors: Sequence[Any]) -> Any:
+        """Returns `function(*tensors)`, in a graph as one kernel where that is possible.
 
-        `tensors` are nested; `update` must consist of operations that compile.
+        `tensors` are nested. `function` must consist of operations that compile; it may change
+        variables, and the kernel is kept for as long as the graph around it.
         """
 
     @staticmethod

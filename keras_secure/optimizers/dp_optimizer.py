@@ -269,7 +269,7 @@ class DPOptimizer(AccountedOptimizer):
         inputs = (sums, noise, factor, penalties)
         # Kernel by kernel, an optimizer passes over all weights ten times and more.
         if _is_of_keras(self.inner_optimizer):
-            backend.fused_update(update, inputs)
+            backend.fused_call(update, inputs)
         else:
             update(*inputs)
         self.count_step(step, allowed)

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from harness_attacks import linear_model, run_attack_harness
 from keras import ops
 
@@ -139,3 +140,24 @@ def test_seed_repeats_random_starts_and_batches_do_not_share_them():
 def test_arguments_are_checked(make, words):
     with pytest.raises(InputError, match=words):
         make()
+
+
+class HostStep(FGSM):
+    """Takes its step outside the graph, where XLA cannot follow."""
+
+    update_compiles = False
+
+    def update(self, x_adv, gradient, epsilon):
+        def step(x_adv, gradient, epsilon):
+            return x_adv + epsilon * np.sign(gradient)
+
+        moved = tf.numpy_function(step, [x_adv, gradient, epsilon], x_adv.dtype)
+        return tf.ensure_shape(moved, x_adv.shape)
+
+
+def test_an_update_that_does_not_compile():
+    model, _ = linear_classifier()
+    x = np.random.default_rng(1).random((5, 6)).astype("float32")
+    y = np.array([0, 1, 0, 1, 1])
+    found = HostStep(0.1).run(model, x, y, verbose=0)
+    np.testing.assert_array_equal(found.x_adv, FGSM(0.1).run(model, x, y, verbose=0).x_adv)

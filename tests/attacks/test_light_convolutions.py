@@ -30,6 +30,7 @@ CASES = {
     "dilated": lambda: layers.Conv2D(4, 3, dilation_rate=2),
     "groups": lambda: layers.Conv2D(4, 3, groups=2),
     "uneven": lambda: layers.Conv2D(4, 3, strides=(1, 2)),
+    "spread": lambda: layers.Conv2D(32, 3, padding="same"),
     "own": lambda: Doubled(4, 3),
     "depthwise": lambda: layers.DepthwiseConv2D(3),
 }
@@ -81,3 +82,15 @@ def test_a_training_attack_uses_it():
     # The second convolution has six channels and keeps the usual kernel.
     assert kinds.count("Conv2DBackpropInput") == 1
     assert kinds.count("DepthToSpace") == 1
+
+
+@pytest.mark.parametrize(
+    ("channels", "taps", "stride", "light"),
+    [(4, 3, 1, True), (5, 3, 1, False), (8, 3, 2, True), (16, 3, 2, False), (16, 4, 2, True)],
+)
+def test_where_it_pays(channels, taps, stride, light):
+    model = keras.Sequential(
+        [keras.Input((8, 8, channels)), layers.Conv2D(2, taps, strides=stride)]
+    )
+    with light_convolutions(model):
+        assert ("convolution_op" in vars(model.layers[0])) == light

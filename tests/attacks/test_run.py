@@ -244,6 +244,23 @@ def test_settle_holds_ball_and_box_exactly(norm, dtype):
     np.testing.assert_array_equal(again, settled)
 
 
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_settle_mends_only_what_needs_it(norm):
+    rng = np.random.default_rng(0)
+    x = rng.uniform(0.2, 0.8, (6, 30)).astype("float32")
+    x_adv = x + rng.uniform(-1e-3, 1e-3, x.shape).astype("float32")
+    epsilon = float(distances(x_adv, x, norm).max())
+    broken = x_adv.copy()
+    broken[1] += 0.1
+    broken[2, 3] = np.nan
+    broken[3, 4] = 1.5
+    settled = settle(broken, x, epsilon, norm, (0.0, 1.0))
+    np.testing.assert_array_equal(settled[[0, 4, 5]], x_adv[[0, 4, 5]])
+    assert (distances(settled, x, norm) <= epsilon * (1 + 1e-6)).all()
+    assert np.isfinite(settled).all()
+    assert settled.max() <= 1
+
+
 def test_progress_bar_ends_at_its_target(capsys):
     x, model, y = data(4)
     PGD(0.1, steps=2, restarts=2).run(model, x, y, batch_size=2)

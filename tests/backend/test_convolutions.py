@@ -46,6 +46,9 @@ NETWORKS = [
     ((2, 64, 64, 3), (7, 7), 8, 2, "same"),
     ((2, 55, 55, 3), (11, 11), 8, 4, "valid"),
     ((2, 8, 8, 1), (3, 3), 16, 1, "valid"),
+    ((2, 32, 32, 3), (3, 3), 64, 1, "same"),
+    ((2, 14, 14, 16), (4, 4), 32, 2, "same"),
+    ((2, 15, 15, 8), (3, 3), 16, 2, "valid"),
 ]
 
 
@@ -54,22 +57,25 @@ def test_first_layers_of_known_networks(case):
     check(*case)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     space=st.tuples(st.integers(1, 11), st.integers(1, 11)),
     taps=st.tuples(st.integers(1, 6), st.integers(1, 6)),
     channels=st.integers(1, 4),
+    filters=st.sampled_from([3, 50]),
     stride=st.integers(1, 5),
     padding=st.sampled_from(["same", "valid"]),
 )
-def test_any_shape(space, taps, channels, stride, padding):
+def test_any_shape(space, taps, channels, filters, stride, padding):
     if padding == "valid":
         taps = tuple(min(tap, size) for tap, size in zip(taps, space, strict=True))
-    check((2, *space, channels), taps, 3, stride, padding)
+    check((2, *space, channels), taps, filters, stride, padding)
 
 
 def test_compiled_and_with_a_batch_of_any_size():
-    check((3, 9, 9, 1), (4, 4), 5, 2, "same", jit_compile=True)
+    # One of each form: with few filters every output's parts would be more than is gathered.
+    for filters in (5, 64):
+        check((3, 9, 9, 2), (4, 4), filters, 2, "same", jit_compile=True)
     kernel = tf.random.stateless_normal((4, 4, 1, 5), [0, 1])
 
     @tf.function(input_signature=[tf.TensorSpec((None, 9, 9, 1))])

@@ -27,7 +27,7 @@ from keras_secure.backend.tensorflow.gradients import (
 from keras_secure.backend.tensorflow.graph import (
     compiled,
     fused,
-    fused_update,
+    fused_call,
     has_accelerator,
     named_constant,
     sequential_loop,
@@ -64,7 +64,7 @@ __all__ = [
     "first_places",
     "framework_version",
     "fused",
-    "fused_update",
+    "fused_call",
     "gradients",
     "has_accelerator",
     "host_array",

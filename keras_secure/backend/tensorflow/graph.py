@@ -32,13 +32,13 @@ def fused(function):
     return compiled if _can_compile() else tf.function(function, autograph=False)
 
 
-def fused_update(update, tensors):
-    """See `contract.Backend.fused_update`."""
+def fused_call(function, tensors):
+    """See `contract.Backend.fused_call`."""
     # XLA cannot update variables of several devices, and accelerators compile the whole step.
     alone = not (tf.executing_eagerly() or tf.distribute.has_strategy() or has_accelerator())
     if alone and _can_compile():
-        update = tf.function(update, jit_compile=True, autograph=False)
-    update(*tensors)
+        function = tf.function(function, jit_compile=True, autograph=False)
+    return function(*tensors)
 
 
 @functools.cache
