@@ -8,7 +8,7 @@ import keras
 from keras_secure.compression.choose import choose_kernels
 from keras_secure.compression.masked_weight import MaskedWeight
 from keras_secure.errors import InputError
-from keras_secure.training import SecureModel
+from keras_secure.training import inner_model
 
 
 class MaskingCallback(keras.callbacks.Callback):
@@ -21,7 +21,7 @@ class MaskingCallback(keras.callbacks.Callback):
 
     @property
     def _trained(self) -> Any:
-        return self.model.model if isinstance(self.model, SecureModel) else self.model
+        return inner_model(self.model)
 
     def _trainable_kernels(self) -> dict[str, Any]:
         kernels = choose_kernels(self._trained, self.layers)

@@ -6,6 +6,7 @@ import keras
 
 from keras_secure.callbacks.every import check_every
 from keras_secure.errors import InputError, PrivacyWarning
+from keras_secure.training import inner_model
 from keras_secure.watermark import TriggerReport, TriggerSet, verify_triggers
 
 
@@ -58,9 +59,9 @@ class TriggerMonitor(keras.callbacks.Callback):
 
     def measure(self) -> TriggerReport:
         """Asks the model now; the result is kept as `report` too."""
-        # The wrapped model answers for a SecureModel: whether those are logits shows on it alone.
-        model = getattr(self.model, "model", self.model)
-        self.report = verify_triggers(model, self.trigger_set, batch_size=self.batch_size)
+        self.report = verify_triggers(
+            inner_model(self.model), self.trigger_set, batch_size=self.batch_size
+        )
         return self.report
 
     def on_train_begin(self, logs=None):

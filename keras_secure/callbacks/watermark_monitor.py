@@ -6,6 +6,7 @@ import keras
 
 from keras_secure.callbacks.every import check_every
 from keras_secure.errors import InputError
+from keras_secure.training import inner_model
 from keras_secure.watermark import WatermarkReport, verify
 from keras_secure.watermark.kernels import one_weight
 from keras_secure.watermark.mark import Mark
@@ -64,9 +65,7 @@ class WatermarkMonitor(keras.callbacks.Callback):
     def measure(self) -> WatermarkReport:
         """Reads the mark now; the result is kept as `report` too."""
         if self.named:
-            # A wrapper such as SecureModel holds the model that carries the mark.
-            model = getattr(self.model, "model", self.model)
-            self.report = verify(model, self.mark, layers=self.target)
+            self.report = verify(inner_model(self.model), self.mark, layers=self.target)
         else:
             self.report = verify(self.target, self.mark)
         return self.report

@@ -11,7 +11,7 @@ from keras_secure.errors import InputError, IntegrityError
 from keras_secure.findings import Finding
 from keras_secure.integrity import verify
 from keras_secure.integrity.weights import WeightDigests, check_share, raise_changed
-from keras_secure.training import SecureModel
+from keras_secure.training import inner_model
 
 
 class WeightIntegrity(keras.callbacks.Callback):
@@ -82,7 +82,7 @@ class WeightIntegrity(keras.callbacks.Callback):
 
     def accept(self) -> None:
         """Takes the weights as they are now for what they should be."""
-        self._variables = _by_name(_inner(self.model).weights)
+        self._variables = _by_name(inner_model(self.model).weights)
         self._digests = _digests_of(self._variables)
         if self.on_change == "restore" and self.copy is None:
             self._kept = {name: value().copy() for name, value in _sources(self._variables).items()}
@@ -108,7 +108,7 @@ class WeightIntegrity(keras.callbacks.Callback):
         """Looks at what training starts from, and finds what it must not change."""
         self.check("when training began")
         self._is_training = True
-        frozen = _by_name(_frozen_weights(_inner(self.model)))
+        frozen = _by_name(_frozen_weights(inner_model(self.model)))
         # By the names among all weights, under which copies are kept.
         names = {id(variable): name for name, variable in self._variables.items()}
         frozen = {names[id(v)]: v for v in frozen.values() if id(v) in names}
@@ -170,7 +170,7 @@ class WeightIntegrity(keras.callbacks.Callback):
             self._handle(self._frozen.check(), when)
 
     def _is_same_model(self) -> bool:
-        weights = _inner(self.model).weights
+        weights = inner_model(self.model).weights
         known = self._variables.values()
         return len(weights) == len(known) and all(
             a is b for a, b in zip(weights, known, strict=True)
@@ -199,7 +199,7 @@ class WeightIntegrity(keras.callbacks.Callback):
         assert self._digests is not None
         if self.copy is not None:
             verify(self.copy, self.trust).raise_if_failed()
-            _inner(self.model).load_weights(self.copy)
+            inner_model(self.model).load_weights(self.copy)
         for name in changed:
             if name in self._kept and self._digests.matches(name, self._kept[name]):
                 self._variables[name].assign(self._kept[name])
@@ -209,10 +209,6 @@ class WeightIntegrity(keras.callbacks.Callback):
                     f"Weight {name} changed in memory and cannot be restored: the copy "
                     f"{self.copy or ''} {source}. Load the model again from its signed file."
                 )
-
-
-def _inner(model: Any) -> Any:
-    return model.model if isinstance(model, SecureModel) else model
 
 
 def _sources(variables: dict[str, Any]) -> dict[str, Any]:

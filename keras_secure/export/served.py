@@ -10,7 +10,7 @@ from keras_secure.export.requirements import check_defences, check_guards, input
 from keras_secure.export.serving import serving_function
 from keras_secure.export.smoothing import Smoothing
 from keras_secure.logits import outputs_are_logits
-from keras_secure.training import SecureModel
+from keras_secure.training import inner_model
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def served_model(
     Raises:
         InputError: The model cannot be exported, or something around it does not fit.
     """
-    model = model.model if isinstance(model, SecureModel) else model
+    model = inner_model(model)
     check_guards(input_guard, output_guard)
     shape, dtype = input_spec(model, input_shape, input_dtype)
     logits = _logits(model)

@@ -12,7 +12,7 @@ from keras_secure.logits import outputs_are_logits
 from keras_secure.objectives import AdversarialTraining
 from keras_secure.optimizers import DPOptimizer
 from keras_secure.repair.hardening_report import HardeningReport
-from keras_secure.training import SecureModel
+from keras_secure.training import SecureModel, inner_model
 from keras_secure.training.fit_guards import last_private_optimizer
 
 TRAINING_STEPS = 7
@@ -97,7 +97,7 @@ def harden(
         Madry et al. 2018, arXiv 1706.06083; the mixture: Goodfellow et al. 2015, arXiv 1412.6572,
         section 6; the growing radius: Cai et al. 2018, arXiv 1805.04807.
     """
-    model = model.model if isinstance(model, SecureModel) else model
+    model = inner_model(model)
     _check(model, attack, target_robust_accuracy, max_clean_drop, epochs, warmup_epochs)
     _refuse_loss_of_privacy(model, optimizer)
     (x, y), (x_decide, y_decide), (x_report, y_report) = _split(data, validation_data, seed)
