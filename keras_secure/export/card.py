@@ -10,7 +10,7 @@ import keras
 
 from keras_secure import backend
 from keras_secure.errors import InputError, IntegrityError
-from keras_secure.export.served import ServedModel
+from keras_secure.export.hardened_model import HardenedModel
 from keras_secure.export.serving import INPUT_NAME
 from keras_secure.export.signatures import DEFAULT
 from keras_secure.export.status import Status
@@ -22,7 +22,7 @@ CARD_NAME = "model_card.json"
 
 
 def make_card(
-    served: ServedModel,
+    hardened: HardenedModel,
     signatures: dict[str, dict[str, tuple[tuple[int | None, ...], str]]],
     formats: dict[str, dict[str, Any]],
     facts: dict[str, Any],
@@ -31,7 +31,7 @@ def make_card(
     """Describes an exported model.
 
     Args:
-        served: What is served.
+        hardened: What is served.
         signatures: By signature, shape and dtype of everything that it returns, by name.
         formats: By format, what is known of its file beside the SavedModel.
         facts: What `Facts.to_dict` returned.
@@ -51,21 +51,21 @@ def make_card(
     return {
         "format": FORMAT,
         "version": VERSION,
-        "name": served.model.name,
-        "num_parameters": int(served.model.count_params()),
+        "name": hardened.model.name,
+        "num_parameters": int(hardened.model.count_params()),
         "num_classes": predictions[-1] if len(predictions) > 1 else None,
-        "inputs": {INPUT_NAME: {"shape": list(served.shape), "dtype": served.dtype}},
+        "inputs": {INPUT_NAME: {"shape": list(hardened.shape), "dtype": hardened.dtype}},
         "outputs": told[DEFAULT],
         "signatures": told,
         "formats": formats,
         "status_codes": {status.name.lower(): int(status) for status in Status},
         "guards": {
-            "input": _describe(served.input_guard),
-            "defences": [_describe(layer) for layer in served.defences],
-            "smoothing": None if served.smoothing is None else asdict(served.smoothing),
-            "output": _describe(served.output_guard),
+            "input": _describe(hardened.input_guard),
+            "defences": [_describe(layer) for layer in hardened.defences],
+            "smoothing": None if hardened.smoothing is None else asdict(hardened.smoothing),
+            "output": _describe(hardened.output_guard),
         },
-        "promises": _promises(served),
+        "promises": _promises(hardened),
         "versions": {
             "keras_secure": installed_version("keras-secure"),
             "keras": keras.__version__,
@@ -150,13 +150,13 @@ def _describe(guard: Any) -> dict[str, Any] | None:
     return {"class": type(guard).__name__, "config": json.loads(json.dumps(own, default=repr))}
 
 
-def _promises(served: ServedModel) -> list[str]:
+def _promises(hardened: HardenedModel) -> list[str]:
     promises = [
         "Rejected examples are marked in 'rejected' and get all zeros as predictions.",
         "Every prediction is finite: an example that the model answers with a NaN is rejected.",
         "'status' tells what became of each example, by the codes of this card.",
     ]
-    guard = served.input_guard
+    guard = hardened.input_guard
     if isinstance(guard, InputGuard):
         low, high = guard.bounds
         promises.append("An example with a NaN or an infinity in it is rejected.")
@@ -167,13 +167,13 @@ def _promises(served: ServedModel) -> list[str]:
             else f"Finite values outside [{low}, {high}] are clipped to it"
             + (", and their example is flagged." if guard.on_violation == "flag" else ".")
         )
-    if served.smoothing is not None:
+    if hardened.smoothing is not None:
         promises.append(
             "Predictions are the shares of votes under Gaussian noise; an answer is not that of "
-            f"the smoothed classifier with a probability of at most {served.smoothing.alpha}"
-            + ("." if served.smoothing.seed is None else ", were its noise not always the same.")
+            f"the smoothed classifier with a probability of at most {hardened.smoothing.alpha}"
+            + ("." if hardened.smoothing.seed is None else ", were its noise not always the same.")
         )
-    guard = served.output_guard
+    guard = hardened.output_guard
     if guard is not None:
         promises.append(f"Predictions pass through {type(guard).__name__}.")
     if getattr(guard, "min_confidence", None) is not None:

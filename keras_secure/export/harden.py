@@ -11,8 +11,8 @@ from keras_secure.export.bundle import KERAS_NAME, Bundle
 from keras_secure.export.card import CARD_NAME, check_metadata, dump_card, make_card
 from keras_secure.export.facts import Facts
 from keras_secure.export.formats import check_formats, write_formats
+from keras_secure.export.hardened_model import hardened_model
 from keras_secure.export.saved_model import SAVED_MODEL_NAME, write_saved_model
-from keras_secure.export.served import served_model
 from keras_secure.export.smoothing import Smoothing
 from keras_secure.export.staging import check_target, staged_folder
 from keras_secure.export.warmup import warmup_batches, write_warmup
@@ -120,23 +120,23 @@ def export_hardened(
         RFC 8032 (Ed25519) for the signature, FIPS 180-4 (SHA-256) for the manifest.
     """
     check_target(Path(os.path.abspath(path)), overwrite, _is_bundle)
-    served = served_model(
+    hardened = hardened_model(
         model, input_guard, output_guard, defences, smoothing, input_shape, input_dtype
     )
-    batches = warmup_batches(warmup, served)
-    formats = check_formats(formats, served, calibration)
+    batches = warmup_batches(warmup, hardened)
+    formats = check_formats(formats, hardened, calibration)
     metadata = check_metadata(metadata)
     known = check_metadata((facts or Facts()).to_dict(), "facts")
     if parity is not None and private_key is None:
         raise InputError("parity is written with a signature. Give private_key too.")
     key = None if private_key is None else load_private_key(private_key)
     with staged_folder(path, overwrite, _is_bundle) as staging:
-        outputs = write_saved_model(staging, served, signatures, constant_weights)
-        write_warmup(staging / SAVED_MODEL_NAME, served, batches, outputs)
+        outputs = write_saved_model(staging, hardened, signatures, constant_weights)
+        write_warmup(staging / SAVED_MODEL_NAME, hardened, batches, outputs)
         if include_keras:
-            served.model.save(staging / KERAS_NAME)
-        files = write_formats(staging, served, formats, calibration)
-        card = make_card(served, outputs, files, known, metadata)
+            hardened.model.save(staging / KERAS_NAME)
+        files = write_formats(staging, hardened, formats, calibration)
+        card = make_card(hardened, outputs, files, known, metadata)
         (staging / CARD_NAME).write_bytes(dump_card(card))
         (staging / BOM_NAME).write_bytes(dump_bom(make_bom(card, staging)))
         if key is None:

@@ -8,7 +8,7 @@ from keras_secure import backend
 from keras_secure.errors import InputError
 from keras_secure.export.constants import with_constants
 from keras_secure.export.formats import stored_compactly
-from keras_secure.export.served import ServedModel
+from keras_secure.export.hardened_model import HardenedModel
 from keras_secure.export.serving import INPUT_NAME
 from keras_secure.export.signatures import signatures
 
@@ -19,7 +19,7 @@ Outputs = dict[str, tuple[tuple[int | None, ...], str]]
 
 def write_saved_model(
     folder: Path,
-    served: ServedModel,
+    hardened: HardenedModel,
     names: Sequence[str] | None = None,
     constant_weights: bool | None = None,
 ) -> dict[str, Outputs]:
@@ -27,7 +27,7 @@ def write_saved_model(
 
     Args:
         folder: The folder of the bundle.
-        served: What is served.
+        hardened: What is served.
         names: Signatures to offer; None for all that make sense.
         constant_weights: Whether the model's weights are constants of the graph; None where that is
             possible and they are small.
@@ -39,18 +39,18 @@ def write_saved_model(
         InputError: The model uses what a SavedModel of ours cannot keep.
     """
     # Weights that compression made integers stay integers on the disk.
-    model = stored_compactly(served.model)
-    model = with_constants(model, constant_weights, served.shape, served.dtype)
-    served = dataclasses.replace(served, model=model)
-    functions = signatures(served, names)
+    model = stored_compactly(hardened.model)
+    model = with_constants(model, constant_weights, hardened.shape, hardened.dtype)
+    hardened = dataclasses.replace(hardened, model=model)
+    functions = signatures(hardened, names)
     try:
         return backend.save_served_model(
             str(folder / SAVED_MODEL_NAME),
             functions,
             INPUT_NAME,
-            served.shape,
-            served.dtype,
-            served.variables,
+            hardened.shape,
+            hardened.dtype,
+            hardened.variables,
         )
     except AssertionError as error:
         raise InputError(

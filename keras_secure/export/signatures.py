@@ -20,11 +20,11 @@ NAMES = (DEFAULT, LABELS, PROBABILITIES, BATCH_STATUS, CERTIFIED)
 Function = Callable[[Any], dict[str, Any]]
 
 
-def signatures(served: Any, names: Sequence[str] | None) -> dict[str, Function]:
+def signatures(hardened: Any, names: Sequence[str] | None) -> dict[str, Function]:
     """The functions that a SavedModel offers.
 
     Args:
-        served: The `ServedModel`.
+        hardened: The `HardenedModel`.
         names: Those to offer beside `serving_default`; None for all that make sense, see
             `export_hardened`.
 
@@ -34,66 +34,66 @@ def signatures(served: Any, names: Sequence[str] | None) -> dict[str, Function]:
     Raises:
         InputError: A name is unknown, or the model cannot be asked so.
     """
-    answer = backend.compiled(answering(*served.parts))
+    answer = backend.compiled(answering(*hardened.parts))
     makers: dict[str, Callable[[], Function]] = {
         DEFAULT: lambda: _predictions(answer),
-        LABELS: lambda: _labels(answer, _threshold(served)),
-        PROBABILITIES: lambda: _probabilities(answer, _gives_logits(served)),
+        LABELS: lambda: _labels(answer, _threshold(hardened)),
+        PROBABILITIES: lambda: _probabilities(answer, _gives_logits(hardened)),
         BATCH_STATUS: lambda: _batch_status(answer),
-        CERTIFIED: lambda: _certified(served),
+        CERTIFIED: lambda: _certified(hardened),
     }
     if names is None:
-        names = [name for name in NAMES if _makes_sense(name, served)]
+        names = [name for name in NAMES if _makes_sense(name, hardened)]
     unknown = [name for name in names if name not in NAMES]
     if isinstance(names, str) or unknown:
         raise InputError(
             f"signatures={names!r} cannot be used: give some of {', '.join(map(repr, NAMES))}."
         )
     for name in names:
-        _check(name, served)
+        _check(name, hardened)
     return {name: makers[name]() for name in dict.fromkeys((DEFAULT, *names))}
 
 
-def _makes_sense(name: str, served: Any) -> bool:
+def _makes_sense(name: str, hardened: Any) -> bool:
     if name in (DEFAULT, BATCH_STATUS):
         return True
     if name == CERTIFIED:
-        return served.smoothing is not None
-    if getattr(served.output_guard, "labels_only", False) and name == PROBABILITIES:
+        return hardened.smoothing is not None
+    if getattr(hardened.output_guard, "labels_only", False) and name == PROBABILITIES:
         return False
-    if hasattr(served.output_guard, "release") or served.smoothing is not None:
+    if hasattr(hardened.output_guard, "release") or hardened.smoothing is not None:
         return True
     # A last layer without an activation may as well be that of a regression.
-    return served.output_guard is None and served.logits is False
+    return hardened.output_guard is None and hardened.logits is False
 
 
-def _check(name: str, served: Any) -> None:
-    if name == CERTIFIED and served.smoothing is None:
+def _check(name: str, hardened: Any) -> None:
+    if name == CERTIFIED and hardened.smoothing is None:
         raise InputError(
             "The signature 'certified' proves radii of a smoothed model. Give smoothing too."
         )
-    if name == PROBABILITIES and getattr(served.output_guard, "labels_only", False):
+    if name == PROBABILITIES and getattr(hardened.output_guard, "labels_only", False):
         raise InputError(
             "The signature 'probabilities' was asked for, and the output guard tells labels only. "
             "Leave one of them out."
         )
 
 
-def _gives_logits(served: Any) -> bool:
+def _gives_logits(hardened: Any) -> bool:
     """Whether the predictions that are told are logits."""
-    if served.output_guard is not None or served.smoothing is not None:
+    if hardened.output_guard is not None or hardened.smoothing is not None:
         return False
-    if served.logits is None:
+    if hardened.logits is None:
         raise InputError(
-            f"Nothing tells whether the outputs of {served.model.name!r} are logits. Give an "
+            f"Nothing tells whether the outputs of {hardened.model.name!r} are logits. Give an "
             "OutputGuard with from_logits=True or False."
         )
-    return served.logits
+    return hardened.logits
 
 
-def _threshold(served: Any) -> float:
+def _threshold(hardened: Any) -> float:
     """Above which a single output stands for the second class."""
-    return 0.0 if _gives_logits(served) else 0.5
+    return 0.0 if _gives_logits(hardened) else 0.5
 
 
 def _predictions(answer: Callable) -> Function:
@@ -142,13 +142,13 @@ def _probabilities(answer: Callable, from_logits: bool) -> Function:
     return probabilities
 
 
-def _certified(served: Any) -> Function:
+def _certified(hardened: Any) -> Function:
     def certified(x):
         ops = keras.ops
-        passed, accepted, _ = screened(x, served.input_guard)
-        for layer in served.defences:
+        passed, accepted, _ = screened(x, hardened.input_guard)
+        for layer in hardened.defences:
             passed = layer(passed)
-        label, radius = served.smoothing.certify(served.model, passed, served.logits)
+        label, radius = hardened.smoothing.certify(hardened.model, passed, hardened.logits)
         accepted = ops.ones_like(radius, "bool") if accepted is None else accepted
         proved = accepted & (radius > 0)
         status = ops.where(proved, int(Status.OK), int(Status.ABSTAINED))

@@ -9,20 +9,20 @@ import numpy as np
 from keras_secure import backend
 from keras_secure.arguments import is_integer
 from keras_secure.errors import InputError
-from keras_secure.export.served import ServedModel
+from keras_secure.export.hardened_model import HardenedModel
 from keras_secure.export.serving import INPUT_NAME
 
 FILE_NAME = "assets.extra/tf_serving_warmup_requests"
 LIMIT = 1000
 
 
-def warmup_batches(warmup: Any, served: ServedModel) -> list[np.ndarray]:
+def warmup_batches(warmup: Any, hardened: HardenedModel) -> list[np.ndarray]:
     """The batches to warm up with.
 
     Args:
         warmup: Batch sizes, whose examples are then all at the lowest value that the input guard
             lets through, or 0; or arrays of shape (batch, ...).
-        served: What is served.
+        hardened: What is served.
 
     Returns:
         Arrays in the dtype of the model's input; none where the model takes bfloat16, which arrays
@@ -35,29 +35,30 @@ def warmup_batches(warmup: Any, served: ServedModel) -> list[np.ndarray]:
         raise InputError(
             f"warmup is a {type(warmup).__name__}; a list of batch sizes or arrays was expected."
         )
-    bounds = getattr(served.input_guard, "bounds", (0,))
+    bounds = getattr(hardened.input_guard, "bounds", (0,))
     batches = []
     for entry in warmup:
         if is_integer(entry) and 1 <= entry < 2**31:
-            inner = [1 if size is None else size for size in served.shape[1:]]
+            inner = [1 if size is None else size for size in hardened.shape[1:]]
             batch = np.full((int(entry), *inner), bounds[0])
         else:
             batch = np.asarray(entry)
-            fits = batch.ndim == len(served.shape) and all(
-                size in (None, found) for size, found in zip(served.shape, batch.shape, strict=True)
+            fits = batch.ndim == len(hardened.shape) and all(
+                size in (None, found)
+                for size, found in zip(hardened.shape, batch.shape, strict=True)
             )
             if not fits or batch.dtype.kind not in "biuf":
                 raise InputError(
                     f"warmup holds {entry!r}; batch sizes of at least 1 or arrays of shape "
-                    f"{served.shape} were expected."
+                    f"{hardened.shape} were expected."
                 )
-        if served.dtype != "bfloat16":
-            batches.append(batch.astype(served.dtype))
+        if hardened.dtype != "bfloat16":
+            batches.append(batch.astype(hardened.dtype))
     return batches
 
 
 def write_warmup(
-    saved_model: Path, served: ServedModel, batches: list[np.ndarray], signatures: Iterable[str]
+    saved_model: Path, hardened: HardenedModel, batches: list[np.ndarray], signatures: Iterable[str]
 ) -> None:
     """Writes a request to each signature with each batch, where TensorFlow Serving looks for them.
 
@@ -72,4 +73,4 @@ def write_warmup(
     if requests:
         path = saved_model / FILE_NAME
         path.parent.mkdir()
-        backend.write_warmup(str(path), served.model.name, requests)
+        backend.write_warmup(str(path), hardened.model.name, requests)

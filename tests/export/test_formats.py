@@ -23,8 +23,8 @@ from keras_secure.export.formats.agreement import check_agreement
 from keras_secure.export.formats.examples import generated_batches
 from keras_secure.export.formats.litert_splice import read_model
 from keras_secure.export.formats.packing import pack_blocks
+from keras_secure.export.hardened_model import hardened_model
 from keras_secure.export.saved_model import write_saved_model
-from keras_secure.export.served import served_model
 from keras_secure.integrity import generate_key_pair, verify
 from keras_secure.layers import FeatureSqueezing, InputGuard, OutputGuard
 
@@ -142,8 +142,8 @@ def test_every_runtime_answers_as_the_model_does(
         }[runtime]
         both = [runner(path / file)(everything) for path in paths]
     rejects = np.array([True, True, True, False, True, False, False, False])
-    for model, served in zip((trained, small), both, strict=True):
-        predictions, rejected = served["predictions"], served["rejected"]
+    for model, hardened in zip((trained, small), both, strict=True):
+        predictions, rejected = hardened["predictions"], hardened["rejected"]
         expected = model.predict(x, verbose=0)
         np.testing.assert_allclose(predictions[: len(x)], expected, atol=1e-4)
         assert (predictions[: len(x)].argmax(-1) == expected.argmax(-1)).mean() >= 0.995
@@ -188,8 +188,8 @@ def test_integers_stay_integers_on_the_disk(trained, tmp_path, bits, digits):
     assert len(described) == 3
     bundle = export(model, tmp_path / "bundle", output_guard=None)
     x = digits[0][:64]
-    served = bundle.load()(x)["predictions"]
-    np.testing.assert_allclose(served, model.predict(x, verbose=0), atol=1e-6)
+    hardened = bundle.load()(x)["predictions"]
+    np.testing.assert_allclose(hardened, model.predict(x, verbose=0), atol=1e-6)
     kind = onnx.TensorProto.INT8 if bits == 8 else onnx.TensorProto.INT4
     graph = onnx.load(bundle.path / "model.onnx").graph
     held = {i.name: onnx.numpy_helper.to_array(i).astype("int8") for i in graph.initializer
@@ -218,8 +218,8 @@ def test_integers_stay_in_variables_too(trained, tmp_path, digits):
     model = keras.models.clone_model(trained)
     model.set_weights(trained.get_weights())
     quantize(model, 2)
-    served = served_model(model, None, None, (), None, None, None)
-    write_saved_model(tmp_path, served, (), constant_weights=False)
+    hardened = hardened_model(model, None, None, (), None, None, None)
+    write_saved_model(tmp_path, hardened, (), constant_weights=False)
     run, loaded = backend.load_served_model(str(tmp_path / "saved_model"), "serving_default")
     x = digits[0][:64]
     np.testing.assert_allclose(run({"x": x})["predictions"], model.predict(x, verbose=0), atol=1e-6)
@@ -280,12 +280,12 @@ def test_activations_in_integers_between_guards_in_floats(trained, tmp_path, dig
     assert told["calibrated"]["examples"] == 200
     assert told["calibrated"]["same_class"] > 0.97
     x = digits[0][1200:]
-    served = litert_runner(bundle.path / "model.tflite")(np.concatenate([x, hostile(x)]))
+    hardened = litert_runner(bundle.path / "model.tflite")(np.concatenate([x, hostile(x)]))
     plain = trained.predict(x, verbose=0)
-    assert (served["predictions"][: len(x)].argmax(-1) == plain.argmax(-1)).mean() > 0.97
+    assert (hardened["predictions"][: len(x)].argmax(-1) == plain.argmax(-1)).mean() > 0.97
     # It is another model: an eighth of a bit is lost at every step.
-    assert 1e-3 < np.abs(served["predictions"][: len(x)] - plain).max() < 0.3
-    assert served["rejected"][len(x) :].tolist() == [True] * 7 + [False]
+    assert 1e-3 < np.abs(hardened["predictions"][: len(x)] - plain).max() < 0.3
+    assert hardened["rejected"][len(x) :].tolist() == [True] * 7 + [False]
     lite = read_model((bundle.path / "model.tflite").read_bytes())
     kinds = {tensor.type for tensor in lite.subgraphs[0].tensors if len(tensor.shape) == 4}
     from ai_edge_litert import schema_py_generated as schema
@@ -331,14 +331,14 @@ def test_a_converter_that_turns_a_comparison_round_is_found_out(tmp_path):
 def judged(tmp_path_factory):
     """A served model and a runner of its file."""
     model, folder = tiny(), tmp_path_factory.mktemp("judged")
-    served = served_model(model, InputGuard((0.0, 1.0)), OutputGuard(), (), None, None, None)
-    assert write_onnx(folder, served)["compared"]["examples"] > 40
-    return served, onnx_runner(folder / "model.onnx")
+    hardened = hardened_model(model, InputGuard((0.0, 1.0)), OutputGuard(), (), None, None, None)
+    assert write_onnx(folder, hardened)["compared"]["examples"] > 40
+    return hardened, onnx_runner(folder / "model.onnx")
 
 
 @pytest.mark.parametrize("fault", ["flag", "value", "nan", "missing", "shape", "crash"])
 def test_disagreement_is_found(judged, fault):
-    served, run = judged
+    hardened, run = judged
 
     def faulty(x):
         answer = {name: value.copy() for name, value in run(x).items()}
@@ -359,13 +359,13 @@ def test_disagreement_is_found(judged, fault):
         return answer
 
     with pytest.raises(InputError, match=r"disagrees|expected|fails on valid examples: no kernel"):
-        check_agreement("onnx", faulty, served)
+        check_agreement("onnx", faulty, hardened)
 
 
 def test_generated_examples_cover_what_guards_promise():
     guard = InputGuard((-1.0, 3.0), on_violation="reject")
-    served = served_model(tiny(), guard, None, (), None, None, None)
-    batches = dict(generated_batches(served))
+    hardened = hardened_model(tiny(), guard, None, (), None, None, None)
+    batches = dict(generated_batches(hardened))
     assert all(batch.dtype == np.float32 for batch in batches.values())
     assert len(batches["one example"]) == 1
     assert len(batches["no examples"]) == 0
@@ -516,15 +516,15 @@ def test_few_values_are_stored_by_number(tmp_path, num_values):
     rng = np.random.default_rng(0)
     values = rng.normal(size=num_values).astype("float32")
     model.layers[0].kernel.assign(values[rng.integers(0, num_values, (40, 30))])
-    served = served_model(model, None, None, (), None, None, None)
+    hardened = hardened_model(model, None, None, (), None, None, None)
     stored = stored_compactly(model)
     np.testing.assert_array_equal(stored._stored[0].read(), model.layers[0].kernel)
-    write_onnx(tmp_path, served)
+    write_onnx(tmp_path, hardened)
     kinds = onnx.TensorProto
     initializers = onnx.load(tmp_path / "model.onnx").graph.initializer
     kind = kinds.UINT8 if num_values > 16 else kinds.UINT4
     assert [i.dims for i in initializers if i.data_type == kind] == [[40, 30]]
-    write_saved_model(tmp_path, served, ())
+    write_saved_model(tmp_path, hardened, ())
     bits = {3: 2, 16: 4, 40: 8}[num_values]
     size = (tmp_path / "saved_model" / "saved_model.pb").stat().st_size
     assert size < 1200 * bits / 8 + 24_000

@@ -20,7 +20,7 @@ _TRIALS = 6
 def check_agreement(
     format_name: str,
     run: Callable[[np.ndarray], dict[str, np.ndarray]],
-    served: Any,
+    hardened: Any,
     model: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> dict[str, Any]:
     """Runs a file and the served function on the same inputs, and refuses a difference.
@@ -32,7 +32,7 @@ def check_agreement(
     Args:
         format_name: For messages.
         run: Runs the file on an array of shape (batch, ...); raises where its runtime cannot.
-        served: The `ServedModel` that the file was made from.
+        hardened: The `HardenedModel` that the file was made from.
         model: None, or what the file computes in the place of the model, on arrays.
 
     Returns:
@@ -43,11 +43,11 @@ def check_agreement(
         InputError: The file answers differently, or not at all; the message names the output and
             the inputs.
     """
-    tolerance = tolerance_of(served.model)
+    tolerance = tolerance_of(hardened.model)
     report: dict[str, Any] = {"examples": 0, "largest_difference": 0.0, "no_examples": "served"}
-    evaluate = _evaluator(served, model)
+    evaluate = _evaluator(hardened, model)
     phases = np.random.default_rng(0).uniform(1, 1e3, _TRIALS)
-    for name, batch in generated_batches(served):
+    for name, batch in generated_batches(hardened):
         try:
             expected = [evaluate(batch, 0.0, 0.0)]
         except Exception:  # some kernels refuse to run on nothing
@@ -80,24 +80,24 @@ def tolerance_of(model: Any) -> float:
 
 
 def _evaluator(
-    served: Any, model: Callable[[np.ndarray], np.ndarray] | None
+    hardened: Any, model: Callable[[np.ndarray], np.ndarray] | None
 ) -> Callable[[np.ndarray, float, float], dict[str, np.ndarray]]:
     """The served function as one graph of inputs, a size and a phase.
 
     The model's answers are moved by up to `size` of themselves, each class otherwise by each phase.
     """
 
-    answering = served.model if model is None else _OfArrays(served.model, model)
+    answering = hardened.model if model is None else _OfArrays(hardened.model, model)
 
     def function(x, size, phase):
-        return dataclasses.replace(served, model=_Moved(answering, size, phase)).function(x)
+        return dataclasses.replace(hardened, model=_Moved(answering, size, phase)).function(x)
 
     graph = backend.compiled(function) if model is None else function
 
     def evaluate(batch, size, phase):
         ops = keras.ops
         numbers = [ops.convert_to_tensor(number, dtype="float32") for number in (size, phase)]
-        outputs = graph(ops.convert_to_tensor(batch, dtype=served.dtype), *numbers)
+        outputs = graph(ops.convert_to_tensor(batch, dtype=hardened.dtype), *numbers)
         return {name: ops.convert_to_numpy(tensor) for name, tensor in outputs.items()}
 
     return evaluate

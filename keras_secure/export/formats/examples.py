@@ -10,28 +10,30 @@ _ROWS = 12
 _SIZE_OF_UNKNOWN = 16
 
 
-def generated_batches(served: Any, seed: int = 0) -> Iterator[tuple[str, np.ndarray]]:
+def generated_batches(hardened: Any, seed: int = 0) -> Iterator[tuple[str, np.ndarray]]:
     """Batches of valid, hostile and no examples.
 
     Args:
-        served: The `ServedModel`. Its input guard tells what is valid; where it has none, that is
-            [0, 1], and there are no hostile examples: nothing says what becomes of them.
+        hardened: The `HardenedModel`. Its input guard tells what is valid; where it has none, that
+            is [0, 1], and there are no hostile examples: nothing says what becomes of them.
         seed: Of the random values.
 
     Yields:
         A name and an array of the shape (batch, ...) and dtype the served function takes.
     """
     rng = np.random.default_rng(seed)
-    shape = tuple(size or _SIZE_OF_UNKNOWN for size in served.shape[1:])
-    dtype = keras.backend.standardize_dtype(served.dtype)
-    low, high = getattr(served.input_guard, "bounds", (0.0, 1.0))
+    shape = tuple(size or _SIZE_OF_UNKNOWN for size in hardened.shape[1:])
+    dtype = keras.backend.standardize_dtype(hardened.dtype)
+    low, high = getattr(hardened.input_guard, "bounds", (0.0, 1.0))
     if keras.backend.is_float_dtype(dtype):
         valid = rng.uniform(low, high, (_ROWS, *shape)).astype("float32")
-        hostile = _hostile_floats(valid, served.input_guard) if served.input_guard else valid[:0]
+        hostile = (
+            _hostile_floats(valid, hardened.input_guard) if hardened.input_guard else valid[:0]
+        )
         kind: Any = "float32" if dtype == "bfloat16" else dtype
     else:
         valid = rng.integers(int(np.ceil(low)), int(np.floor(high)) + 1, (_ROWS, *shape))
-        hostile = _hostile_integers(valid, low, high, dtype) if served.input_guard else valid[:0]
+        hostile = _hostile_integers(valid, low, high, dtype) if hardened.input_guard else valid[:0]
         kind = dtype
     # Half precision makes the largest float32 infinite, which is as hostile.
     with np.errstate(over="ignore"):

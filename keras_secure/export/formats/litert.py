@@ -20,7 +20,7 @@ LITERT_NAME = "model.tflite"
 _SIGNATURE = "serving_default"
 
 
-def write_litert(folder: Path, served: Any, calibration: Any = None) -> dict[str, Any]:
+def write_litert(folder: Path, hardened: Any, calibration: Any = None) -> dict[str, Any]:
     """Writes `model.tflite` and runs it beside the served function.
 
     Quantized kernels are stored as 8-bit integers, 4-bit where they fit, with a scale for each
@@ -32,7 +32,7 @@ def write_litert(folder: Path, served: Any, calibration: Any = None) -> dict[str
 
     Args:
         folder: The folder of the bundle.
-        served: The `ServedModel`.
+        hardened: The `HardenedModel`.
         calibration: None, or examples of shape (n, ...), on which ranges of activations are
             measured.
 
@@ -44,19 +44,19 @@ def write_litert(folder: Path, served: Any, calibration: Any = None) -> dict[str
             extra `litert` is not installed.
     """
     _interpreter()
-    _refuse_foreign(served.model)
+    _refuse_foreign(hardened.model)
     path = folder / LITERT_NAME
     report: dict[str, Any] = {"file": LITERT_NAME, "runtime": _runtime()}
     if calibration is None:
-        function = frozen_function(served.function, served.variables)
-        data = backend.litert_model(function, [(INPUT_NAME, served.shape, served.dtype)])
-        path.write_bytes(with_integers(data, quantized_weights(served.model)))
-        return {**report, "compared": check_agreement("litert", litert_runner(path), served)}
-    data, model, examples = calibrated(served, calibration)
+        function = frozen_function(hardened.function, hardened.variables)
+        data = backend.litert_model(function, [(INPUT_NAME, hardened.shape, hardened.dtype)])
+        path.write_bytes(with_integers(data, quantized_weights(hardened.model)))
+        return {**report, "compared": check_agreement("litert", litert_runner(path), hardened)}
+    data, model, examples = calibrated(hardened, calibration)
     path.write_bytes(data)
     run = _model_runner(model)
-    report["compared"] = check_agreement("litert", litert_runner(path), served, run)
-    exact = keras.ops.convert_to_numpy(served.model(examples, training=False))
+    report["compared"] = check_agreement("litert", litert_runner(path), hardened, run)
+    exact = keras.ops.convert_to_numpy(hardened.model(examples, training=False))
     same = run(examples).argmax(axis=-1) == exact.argmax(axis=-1)
     return {**report, "calibrated": {"examples": len(examples), "same_class": float(same.mean())}}
 

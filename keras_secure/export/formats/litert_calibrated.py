@@ -17,14 +17,14 @@ _PASSED, _RAW = "passed", "raw"
 _ENOUGH = 500
 
 
-def calibrated(served: Any, examples: Any) -> tuple[bytes, bytes, np.ndarray]:
+def calibrated(hardened: Any, examples: Any) -> tuple[bytes, bytes, np.ndarray]:
     """Quantizes a model with its activations, and nothing of what guards it.
 
     Were the guards quantized too, a NaN would become a number before anything looks at it. So the
     model is converted alone, and put into the hole of a graph of its guards.
 
     Args:
-        served: The `ServedModel`.
+        hardened: The `HardenedModel`.
         examples: Array of shape (n, ...): the ranges of activations are measured on them.
 
     Returns:
@@ -33,23 +33,25 @@ def calibrated(served: Any, examples: Any) -> tuple[bytes, bytes, np.ndarray]:
     Raises:
         InputError: LiteRT has no 8-bit operation for some layer, or the examples do not fit.
     """
-    examples = _checked(examples, served)
-    hole = Hole(served.model)
-    around = [v for v in served.variables if all(v is not own for own in served.model.variables)]
-    frozen = frozen_function(dataclasses.replace(served, model=hole).function, around)
-    hole.answer = served.model(keras.ops.convert_to_tensor(examples[:1]), training=False)
+    examples = _checked(examples, hardened)
+    hole = Hole(hardened.model)
+    around = [
+        v for v in hardened.variables if all(v is not own for own in hardened.model.variables)
+    ]
+    frozen = frozen_function(dataclasses.replace(hardened, model=hole).function, around)
+    hole.answer = hardened.model(keras.ops.convert_to_tensor(examples[:1]), training=False)
     raw = (_RAW, (None, *hole.answer.shape[1:]), hole.answer.dtype.name)
-    frozen(keras.ops.convert_to_tensor(examples[:1], dtype=served.dtype))
+    frozen(keras.ops.convert_to_tensor(examples[:1], dtype=hardened.dtype))
     passed = (INPUT_NAME, (None, *hole.seen.shape[1:]), hole.seen.dtype.name)
 
     def guards(x, answer):
         hole.answer = answer
         return {**frozen(x), _PASSED: hole.seen}
 
-    outer = backend.litert_model(guards, [(INPUT_NAME, served.shape, served.dtype), raw])
-    reaching = _reaching(frozen, hole, examples, served)
+    outer = backend.litert_model(guards, [(INPUT_NAME, hardened.shape, hardened.dtype), raw])
+    reaching = _reaching(frozen, hole, examples, hardened)
     model = frozen_function(
-        lambda x: {_RAW: served.model(x, training=False)}, served.model.variables
+        lambda x: {_RAW: hardened.model(x, training=False)}, hardened.model.variables
     )
     inner = backend.litert_model(model, [passed], [row[None] for row in reaching])
     return spliced(outer, inner, _PASSED, _RAW), inner, reaching
@@ -72,20 +74,20 @@ class Hole:
         return self.answer
 
 
-def _checked(examples: Any, served: Any) -> np.ndarray:
+def _checked(examples: Any, hardened: Any) -> np.ndarray:
     array = np.asarray(examples)
-    if array.ndim != len(served.shape) or len(array) == 0:
+    if array.ndim != len(hardened.shape) or len(array) == 0:
         raise InputError(
-            f"calibration has shape {array.shape}; examples of shape {tuple(served.shape)} were "
+            f"calibration has shape {array.shape}; examples of shape {tuple(hardened.shape)} were "
             "expected, some hundred of them."
         )
     chosen = np.random.default_rng(0).permutation(len(array))[:_ENOUGH]
-    return array[chosen].astype(served.dtype)
+    return array[chosen].astype(hardened.dtype)
 
 
-def _reaching(frozen: Callable, hole: Hole, examples: np.ndarray, served: Any) -> np.ndarray:
+def _reaching(frozen: Callable, hole: Hole, examples: np.ndarray, hardened: Any) -> np.ndarray:
     """What of the examples comes through the guard and the defences."""
     shape = tuple(hole.answer.shape[1:])
     hole.answer = keras.ops.zeros((len(examples), *shape), hole.answer.dtype)
-    frozen(keras.ops.convert_to_tensor(examples, dtype=served.dtype))
+    frozen(keras.ops.convert_to_tensor(examples, dtype=hardened.dtype))
     return keras.ops.convert_to_numpy(hole.seen)

@@ -20,7 +20,7 @@ _OPSET = 18
 _OPSET_WITH_INT4 = 21
 
 
-def write_onnx(folder: Path, served: Any) -> dict[str, Any]:
+def write_onnx(folder: Path, hardened: Any) -> dict[str, Any]:
     """Writes `model.onnx`, checks it, and runs it beside the served function.
 
     Quantized kernels are stored as 8-bit integers, 4-bit where they fit, and scales; kernels with
@@ -28,7 +28,7 @@ def write_onnx(folder: Path, served: Any) -> dict[str, Any]:
 
     Args:
         folder: The folder of the bundle.
-        served: The `ServedModel`.
+        hardened: The `HardenedModel`.
 
     Returns:
         What the card says of the file.
@@ -38,11 +38,11 @@ def write_onnx(folder: Path, served: Any) -> dict[str, Any]:
             `onnx` is not installed.
     """
     onnx = _import("onnx")
-    stored = compact_weights(served.model)
-    kernels = {v.path: v for v in served.variables if v.path in stored}
-    inputs = [(INPUT_NAME, served.shape, served.dtype)]
+    stored = compact_weights(hardened.model)
+    kernels = {v.path: v for v in hardened.variables if v.path in stored}
+    inputs = [(INPUT_NAME, hardened.shape, hardened.dtype)]
     inputs += [(_argument(n), tuple(v.shape), v.dtype) for n, v in enumerate(kernels.values())]
-    function = frozen_function(served.function, served.variables, list(kernels.values()))
+    function = frozen_function(hardened.function, hardened.variables, list(kernels.values()))
     model = onnx.load_from_string(backend.onnx_model(function, inputs, _OPSET))
     _refuse_foreign(onnx, model)
     weights = [stored[path] for path in kernels]
@@ -65,7 +65,7 @@ def write_onnx(folder: Path, served: Any) -> dict[str, Any]:
     except ImportError:
         return {**report, "compared": None}
     report["runtime"] = f"onnxruntime {onnxruntime.__version__}"
-    return {**report, "compared": check_agreement("onnx", onnx_runner(path), served)}
+    return {**report, "compared": check_agreement("onnx", onnx_runner(path), hardened)}
 
 
 def onnx_runner(path: Path) -> Callable[[np.ndarray], dict[str, np.ndarray]]:

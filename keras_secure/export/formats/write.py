@@ -11,12 +11,14 @@ from keras_secure.export.formats.onnx import write_onnx
 FORMATS = ("litert", "onnx")
 
 
-def check_formats(formats: Sequence[str], served: Any, calibration: Any = None) -> tuple[str, ...]:
+def check_formats(
+    formats: Sequence[str], hardened: Any, calibration: Any = None
+) -> tuple[str, ...]:
     """Returns the formats that were asked for, each once.
 
     Args:
         formats: Some of `FORMATS`.
-        served: The `ServedModel`.
+        hardened: The `HardenedModel`.
         calibration: See `write_litert`.
 
     Raises:
@@ -28,7 +30,7 @@ def check_formats(formats: Sequence[str], served: Any, calibration: Any = None) 
             f"formats={formats!r} cannot be used: give a list of some of "
             f"{', '.join(map(repr, FORMATS))}. The SavedModel is always written."
         )
-    if formats and served.smoothing is not None:
+    if formats and hardened.smoothing is not None:
         raise InputError(
             f"smoothing draws new noise for every answer, which {' and '.join(formats)} files "
             "cannot do. Leave out `formats`, or export the model without smoothing as a second "
@@ -43,13 +45,13 @@ def check_formats(formats: Sequence[str], served: Any, calibration: Any = None) 
 
 
 def write_formats(
-    folder: Path, served: Any, formats: Sequence[str], calibration: Any = None
+    folder: Path, hardened: Any, formats: Sequence[str], calibration: Any = None
 ) -> dict[str, dict[str, Any]]:
     """Writes a file for each format from the function that the SavedModel serves.
 
     Args:
         folder: The folder of the bundle.
-        served: The `ServedModel`.
+        hardened: The `HardenedModel`.
         formats: What `check_formats` returned.
         calibration: See `write_litert`.
 
@@ -60,7 +62,7 @@ def write_formats(
         InputError: A format cannot hold the served function, or its file answers otherwise.
     """
     writers: dict[str, Callable[[], dict[str, Any]]] = {
-        "litert": lambda: write_litert(folder, served, calibration),
-        "onnx": lambda: write_onnx(folder, served),
+        "litert": lambda: write_litert(folder, hardened, calibration),
+        "onnx": lambda: write_onnx(folder, hardened),
     }
     return {name: writers[name]() for name in formats}

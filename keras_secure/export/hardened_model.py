@@ -14,7 +14,7 @@ from keras_secure.training import inner_model
 
 
 @dataclass(frozen=True)
-class ServedModel:
+class HardenedModel:
     """What every format of a bundle is made from.
 
     Args:
@@ -56,7 +56,7 @@ class ServedModel:
         return list(found.values())
 
 
-def served_model(
+def hardened_model(
     model: Any,
     input_guard: Any,
     output_guard: Any,
@@ -64,7 +64,7 @@ def served_model(
     smoothing: Any,
     input_shape: tuple[int | None, ...] | None,
     input_dtype: str | None,
-) -> ServedModel:
+) -> HardenedModel:
     """Checks what `export_hardened` was given and puts it together.
 
     Raises:
@@ -85,7 +85,7 @@ def served_model(
             "A smoothed model answers with shares of votes, which are no logits. Give an "
             "OutputGuard with from_logits=False."
         )
-    return ServedModel(
+    return HardenedModel(
         model,
         shape,
         dtype,
