@@ -9,13 +9,14 @@ from keras_secure.errors import InputError
 from keras_secure.serving.audit_log import AuditLog
 from keras_secure.serving.authentication import Authenticator
 from keras_secure.serving.budgets import QueryBudgets
+from keras_secure.serving.exchange import Exchange, Reply
 from keras_secure.serving.identity import is_model_name
 from keras_secure.serving.limits import Limits
 from keras_secure.serving.observer import Observer
 from keras_secure.serving.openapi import describe_api
 from keras_secure.serving.refusal import Refusal
 from keras_secure.serving.sealed_inputs import InputSealer
-from keras_secure.serving.service import Exchange, Reply, Service
+from keras_secure.serving.service import Service
 
 _JSON = "application/json"
 _HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}

@@ -221,7 +221,7 @@ def test_beyond_the_concurrency_others_are_turned_away():
         with ThreadPoolExecutor(2) as pool:
             asked = [pool.submit(ask, found, [[n, 0]]) for n in range(2)]
             assert gate.entered.acquire(timeout=10)
-            while found.service._in_flight < 2:
+            while found.service.inference.in_flight < 2:
                 pass
             reply = ask(found)
             assert reply.status_code == 503
