@@ -120,7 +120,9 @@ def _labels(answer: Callable, threshold: float) -> Function:
         ops = keras.ops
         given = answer(x)
         values = given.predictions
-        if values.shape[-1] == 1:
+        if len(values.shape) == 1:
+            label = ops.cast(values > threshold, "int32")
+        elif values.shape[-1] == 1:
             label = ops.cast(values[..., 0] > threshold, "int32")
         else:
             label = ops.cast(ops.argmax(values, axis=-1), "int32")
@@ -136,7 +138,9 @@ def _probabilities(answer: Callable, from_logits: bool) -> Function:
         values = given.predictions
         if from_logits:
             values = ops.cast(values, "float32")
-            values = ops.sigmoid(values) if values.shape[-1] == 1 else ops.softmax(values, axis=-1)
+            # Where the batch is the only axis there is one value for each example.
+            single = len(values.shape) == 1 or values.shape[-1] == 1
+            values = ops.sigmoid(values) if single else ops.softmax(values, axis=-1)
         return {"probabilities": _where(given.answered, values, 0), "status": given.status}
 
     return probabilities

@@ -109,6 +109,22 @@ def test_a_single_output_and_logits_without_a_guard(tmp_path):
     )
 
 
+@pytest.mark.parametrize("from_logits", [False, True])
+def test_a_model_that_gives_one_number_for_each_example(tmp_path, from_logits):
+    """Then the last axis is the batch, and no example is judged beside the others."""
+    inputs = keras.Input((4,))
+    outputs = keras.layers.Dense(1, use_bias=False)(inputs)
+    outputs = keras.layers.Reshape(())(outputs if from_logits else keras.ops.sigmoid(outputs))
+    model = keras.Model(inputs, outputs)
+    model.set_weights([np.eye(4, 1, dtype="float32") * 8])
+    model.compile(loss=keras.losses.BinaryCrossentropy(from_logits=from_logits))
+    rows = np.array([[0.9, 0, 0, 0], [-0.9, 0, 0, 0], [0.1, 0, 0, 0]], "float32")
+    bundle = export_hardened(model, tmp_path / "bundle", signatures=("labels", "probabilities"))
+    assert bundle.load(signature="labels")(rows)["label"].tolist() == [1, 0, 1]
+    found = bundle.load(signature="probabilities")(rows)["probabilities"]
+    np.testing.assert_allclose(found, 1 / (1 + np.exp(-8 * rows[:, 0])), rtol=1e-5)
+
+
 def test_defences_stand_between_guard_and_model(tmp_path):
     model = keras.Sequential(
         [keras.Input((5, 5, 1)), keras.layers.Flatten(), keras.layers.Dense(2)]
