@@ -139,7 +139,7 @@ def main():
                 print(f"without the key: {error.code} {json.load(error)['error']}")
         finally:
             process.send_signal(signal.SIGTERM)
-            code = process.wait(30)
+            code = process.wait(120)
             process.stdout.close()
         report = verify_audit_log(folder / "audit.jsonl", folder / "key.pub")
         print(

@@ -333,7 +333,7 @@ def test_control_c_during_training_leaves_nothing(tmp_path):
         temporary = list(scratch.iterdir())
         time.sleep(0.5)
         process.send_signal(signal.SIGINT)
-        _, error = process.communicate(timeout=60)
+        _, error = process.communicate(timeout=300)
     finally:
         process.kill()
         process.wait()

@@ -121,7 +121,7 @@ def test_an_ended_process_leaves_nothing(tmp_path, name, code):
         staged = Path(process.stdout.readline().strip())
         assert (staged / "file").exists()
         process.send_signal(getattr(signal, name))
-        assert process.wait(timeout=30) in (code, 128 + getattr(signal, name))
+        assert process.wait(timeout=300) in (code, 128 + getattr(signal, name))
     finally:
         process.kill()
         process.stdout.close()
@@ -141,5 +141,5 @@ def test_a_forked_worker_that_ends_takes_nothing_with_it(tmp_path):
             os.waitpid(child, 0)
             assert (folder / "file").exists()
     """)
-    subprocess.run([sys.executable, "-c", program, str(tmp_path / "out")], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", program, str(tmp_path / "out")], check=True, timeout=300)
     assert (tmp_path / "out" / "file").read_text() == "done"

@@ -48,7 +48,7 @@ def peer():
 
     yield ask
     process.stdin.close()
-    process.wait(timeout=20)
+    process.wait(timeout=120)
 
 
 @pytest.fixture(scope="module")
