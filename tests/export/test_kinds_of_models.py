@@ -90,6 +90,28 @@ def test_lora_is_merged(tmp_path):
     assert len(model.weights) == 7
 
 
+def test_lora_within_other_layers_is_merged(tmp_path):
+    """Attentions and wrappers have their adapted layers inside, out of sight of `model.layers`."""
+    keras.utils.set_random_seed(4)
+    inputs = keras.Input((5, 8))
+    attention = keras.layers.MultiHeadAttention(2, 4)
+    steps = keras.layers.TimeDistributed(keras.layers.Dense(3))
+    model = keras.Model(inputs, steps(keras.layers.LayerNormalization()(attention(inputs, inputs))))
+    for layer in (attention.query_dense, attention.output_dense, steps.layer):
+        layer.enable_lora(2)
+        layer.lora_kernel_b.assign(np.full(layer.lora_kernel_b.shape, 0.3))
+    x = np.random.default_rng(0).random((7, 5, 8)).astype("float32")
+    expected = model.predict(x, verbose=0)
+    bundle = export_hardened(model, tmp_path / "bundle", warmup=())
+    np.testing.assert_allclose(bundle.load()(x)["predictions"], expected, atol=1e-5)
+    assert not any("lora" in name for name in inspect(bundle.path).weights)
+    saved = b"".join(path.read_bytes() for path in bundle.path.rglob("*") if path.is_file())
+    for layer in (attention.query_dense, attention.output_dense, steps.layer):
+        for secret in (layer.lora_kernel_a, layer.lora_kernel_b, layer._kernel):
+            assert np.asarray(secret).tobytes() not in saved
+        assert layer.lora_enabled
+
+
 class Holder(keras.Model):
     def __init__(self):
         super().__init__()
