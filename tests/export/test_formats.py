@@ -560,3 +560,59 @@ def test_integers_and_halves(tmp_path):
     rows = np.array([[0, 1, 2, 3, 4], [0, 1, 2, 3, 20], [-1, 0, 0, 0, 0]], "int32")
     for run in runners(bundle):
         assert run(rows)["rejected"].tolist() == [False, True, True]
+
+
+def test_tensors_that_a_layer_holds_outside_of_variables(tmp_path):
+    """`Normalization` keeps the mean that it was adapted to as one."""
+    normalize = keras.layers.Normalization()
+    normalize.adapt(np.random.default_rng(0).random((20, 4)))
+    model = keras.Sequential([keras.Input((4,)), normalize, keras.layers.Dense(3)])
+    bundle = export(model, tmp_path / "bundle", output_guard=None)
+    x = np.random.default_rng(1).random((5, 4)).astype("float32")
+    for run in runners(bundle):
+        np.testing.assert_allclose(run(x)["predictions"], model(x), atol=1e-5)
+
+
+def test_one_number_for_each_example(tmp_path):
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, keras.ops.squeeze(keras.layers.Dense(1)(inputs), -1))
+    bundle = export(model, tmp_path / "bundle", output_guard=None)
+    x = np.random.default_rng(1).random((5, 4)).astype("float32")
+    for run in runners(bundle):
+        np.testing.assert_allclose(run(x)["predictions"], model(x), atol=1e-5)
+
+
+def test_no_runtime_is_given_what_makes_it_abort_the_process(tmp_path, monkeypatch):
+    layers = keras.layers
+    model = keras.Sequential([keras.Input((None, 3)), layers.LSTM(4), layers.Dense(2)])
+    sizes = []
+
+    def watched(path):
+        run = onnx_runner(path)
+
+        def answer(x):
+            sizes.append(len(x))
+            assert len(x), "ONNX Runtime would abort here"
+            return run(x)
+
+        return answer
+
+    monkeypatch.setattr("keras_secure.export.formats.onnx.onnx_runner", watched)
+    bundle = export(model, tmp_path / "bundle", output_guard=None, formats=["onnx"])
+    assert sizes
+    assert 0 not in sizes
+    compared = bundle.card["formats"]["onnx"]["compared"]
+    assert "LSTM" in compared["no_examples"]
+    assert compared["examples"] == sum(sizes)
+
+
+def test_a_converter_that_fails_is_a_refusal(tmp_path):
+    model = tiny()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Keras says that inputs cannot be quantized
+        model.quantize("float8")
+    with pytest.raises(
+        InputError, match=r"ONNX cannot hold this model: .*float8.*Leave 'onnx' out"
+    ):
+        export(model, tmp_path / "bundle", formats=["onnx"])
+    assert not os.listdir(tmp_path)

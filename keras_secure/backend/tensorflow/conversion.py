@@ -22,13 +22,22 @@ def onnx_model(function, inputs, opset):
         ) from error
     specs = [tf.TensorSpec(shape, dtype, name=name) for name, shape, dtype in inputs]
     graph = tf.function(function, input_signature=specs, autograph=False)
-    with _quiet("tf2onnx"):
-        model, _ = tf2onnx.convert.from_function(
-            graph,
-            input_signature=specs,
-            opset=opset,
-            custom_op_handlers={"Erfc": (_erfc, []), "SelectV2": (_select, [])},
-        )
+    traced = graph.get_concrete_function()
+    try:
+        with _quiet("tf2onnx"):
+            model, _ = tf2onnx.convert.from_function(
+                graph,
+                input_signature=specs,
+                opset=opset,
+                custom_op_handlers={"Erfc": (_erfc, []), "SelectV2": (_select, [])},
+            )
+    except Exception as error:  # a KeyError for a dtype that it does not know, and others
+        raise InputError(
+            f"ONNX cannot hold this model: its converter failed with {type(error).__name__}: "
+            f"{_first_line(error)}. Leave 'onnx' out of `formats`, or replace what the message "
+            "names."
+        ) from error
+    _keep_captured(model.graph, traced.graph.captures)
     return model.SerializeToString()
 
 
@@ -66,13 +75,29 @@ def _unsupported(error: Exception) -> InputError:
     if not ops:
         return InputError(
             "LiteRT cannot hold this model: its converter failed with: "
-            f"{str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__}"
+            f"{_first_line(error)}"
             ". Leave 'litert' out of `formats`, or replace what the message names."
         )
     return InputError(
         f"LiteRT has no operation for {', '.join(ops)}, which the served graph uses. Replace the "
         "guard or layer that needs it, or leave 'litert' out of `formats`."
     )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def _keep_captured(graph, captures):
+    # Tensors that a layer holds outside of variables, as the mean of `Normalization`, are constants
+    # that the converter takes for inputs of the file.
+    from onnx import numpy_helper
+
+    held = {inner.name: outer for outer, inner in captures}
+    for value in [value for value in graph.input if value.name in held]:
+        graph.input.remove(value)
+        array = held[value.name].numpy()
+        graph.initializer.append(numpy_helper.from_array(array, value.name))
 
 
 def _select(context, node, name, args):
