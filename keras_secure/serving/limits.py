@@ -15,7 +15,8 @@ class Limits:
         request_bytes: Bytes of a request's body (413 beyond it).
         depth: Levels of nesting of its JSON (400).
         rows: Examples in one request (413).
-        seconds: Time from the first byte of a request to its answer (504).
+        seconds: Time from the head of a request to its answer (504), and to the head of one, after
+            which a connection is closed.
         concurrency: Requests with an identity that are worked on at once (503).
         connections: Open connections (503).
         rate: Requests a second of one identity; None for no limit (429).

@@ -9,6 +9,7 @@ import socket
 from typing import Any
 
 from keras_secure.errors import InputError, SecurityError
+from keras_secure.serving.connection import http_protocol
 
 _log = logging.getLogger(__name__)
 
@@ -55,6 +56,12 @@ def serve(
     >>> inspect.signature(serve).parameters["port"].default
     8501
     """
+    if certificate is None and (key is not None or client_authorities is not None):
+        # uvicorn would leave the authorities aside, and serve anybody in plain text.
+        raise InputError(
+            "Clients cannot be asked for certificates, nor a key be used, without TLS. Give the "
+            "server's certificate too."
+        )
     try:
         import uvicorn
     except ImportError as error:
@@ -74,7 +81,7 @@ def serve(
     try:
         config = uvicorn.Config(
             app,
-            http="h11",
+            http=http_protocol(service.limits.seconds),
             ws="none",
             lifespan="on",
             log_config=None,

@@ -19,11 +19,11 @@ import pytest
 from harness_serving import ANYONE
 from starlette.testclient import TestClient
 
-from keras_secure.errors import IntegrityError
+from keras_secure.errors import InputError, IntegrityError
 from keras_secure.export import export_hardened
 from keras_secure.integrity import generate_key_pair, publish, save_private_key, save_public_key
 from keras_secure.layers import InputGuard
-from keras_secure.serving import ApiKeys, ServedModel, create_app, verify_audit_log
+from keras_secure.serving import ApiKeys, ServedModel, create_app, serve, verify_audit_log
 from keras_secure.serving.release import load_release
 
 PRIVATE_KEY, PUBLIC_KEY = generate_key_pair()
@@ -186,6 +186,14 @@ def test_signals_swap_drain_and_kill(bundles, place):
     assert refused.url == ""
     assert refused.process.wait(30) == 1
     refused.process.stdout.close()
+
+
+@pytest.mark.parametrize("option", ["client_authorities", "key"])
+def test_certificates_of_clients_are_not_dropped_in_silence(option):
+    with pytest.raises(InputError, match="without TLS"):
+        serve(
+            create_app({"dense": ServedModel("nowhere", PUBLIC_KEY)}, ANYONE), **{option: "a.pem"}
+        )
 
 
 @pytest.mark.slow
