@@ -13,7 +13,6 @@ from keras_secure.serving.exchange import Exchange, Reply
 from keras_secure.serving.identity import is_model_name
 from keras_secure.serving.limits import Limits
 from keras_secure.serving.observer import Observer
-from keras_secure.serving.openapi import describe_api
 from keras_secure.serving.refusal import Refusal
 from keras_secure.serving.sealed_inputs import InputSealer
 from keras_secure.serving.service import Service
@@ -154,6 +153,10 @@ def create_app(
         media_type = "text/plain; version=0.0.4" if reply.status == 200 else _JSON
         return respond(reply, exchange, media_type)
 
+    async def openapi(request: Request) -> Response:
+        exchange = exchange_of(request, "openapi")
+        return respond(await service.describe_api(exchange), exchange)
+
     async def live(request: Request) -> Response:
         return Response(b'{"status": "live"}', 200, _HEADERS, _JSON)
 
@@ -175,6 +178,7 @@ def create_app(
     routes = [
         Route("/healthz", live, methods=["GET"]),
         Route("/readyz", ready, methods=["GET"]),
+        Route("/openapi.json", openapi, methods=["GET"]),
         Route("/metrics", metrics, methods=["GET"]),
         # Where TensorFlow Serving has them.
         Route("/monitoring/prometheus/metrics", metrics, methods=["GET"]),
@@ -192,17 +196,13 @@ def create_app(
         title="keras_secure",
         lifespan=lifespan,
         routes=list(routes),
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
         exception_handlers={HTTPException: failed, Exception: failed},
     )
     app.state.service = service
-
-    def openapi() -> dict[str, Any]:
-        return describe_api(service)
-
-    app.openapi = openapi  # type: ignore[method-assign]
     return app
 
 

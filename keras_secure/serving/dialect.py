@@ -16,6 +16,7 @@ from keras_secure.serving.refusal import Refusal
 from keras_secure.serving.tensors import TensorSpec, is_base64, read_tensor, write_tensor
 
 DEFAULT_SIGNATURE = "serving_default"
+LABEL = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}"
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,11 @@ def signature_of(body: dict[str, Any]) -> str:
 def unknown_signature(name: str) -> Refusal:
     """What to raise for a signature that the model does not have."""
     return _refusal(f"Serving signature name: {name[:80]!r} not found in signature def")
+
+
+def unknown_label(label: str) -> Refusal:
+    """What to raise for a label of versions that there is not."""
+    return Refusal(400, f"Unrecognized servable version label: {label[:80]}", "unknown_model")
 
 
 def write_predict(outputs: Mapping[str, np.ndarray], row_format: bool) -> dict[str, Any]:

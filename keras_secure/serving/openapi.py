@@ -1,8 +1,10 @@
 """The OpenAPI document of a server: what it takes, to the shape, and every way it answers."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
+from keras_secure.serving.dialect import LABEL
 from keras_secure.serving.tensors import TensorSpec
 
 _BOUNDS = {
@@ -31,17 +33,21 @@ _INFORMATION = (400, 401, 403, 404, 429, 500, 502, 503, 504)
 _CHANGE = (401, 403, 404, 409, 429, 500, 503, 504)
 
 
-def describe_api(service: Any) -> dict[str, Any]:
-    """Describes the API of a `Service` for the models that it has loaded.
+def describe_api(models: Mapping[str, Any], rows: int) -> dict[str, Any]:
+    """Describes the API for some models.
+
+    Args:
+        models: `ServedModel` or `UpstreamModel`, by name.
+        rows: Examples that one request may hold.
 
     Returns:
         An OpenAPI 3.1 document.
     """
     paths: dict[str, Any] = {}
-    name = _parameter("name", {"type": "string", "enum": sorted(service.models)})
+    name = _parameter("name", {"type": "string", "enum": sorted(models)})
     version = _parameter("version", {"type": "string", "pattern": r"^[0-9]{1,18}$"})
-    label = _parameter("label", {"type": "string", "pattern": r"^[A-Za-z0-9_-]{1,64}$"})
-    found = [model.find() for model in service.models.values() if model.ready]
+    label = _parameter("label", {"type": "string", "pattern": f"^{LABEL}$"})
+    found = [model.find() for model in models.values() if model.ready]
     qualifiers = [("", [name]), ("/versions/{version}", [name, version])]
     if not all(hasattr(version, "release") for version in found):
         # Bundles have no labels; another server may know some.
@@ -52,7 +58,7 @@ def describe_api(service: Any) -> dict[str, Any]:
             able = [version for version in found if verb in version.verbs]
             if found and not able:
                 continue
-            bodies = [_body(verb, version, service.limits.rows) for version in able]
+            bodies = [_body(verb, version, rows) for version in able]
             answer = "Predictions" if verb == "predict" else "Results"
             paths[f"{path}:{verb}"] = {
                 "post": {

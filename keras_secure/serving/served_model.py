@@ -97,9 +97,7 @@ class ServedModel:
             Refusal: With status 404: it is not served; with 400: there are no labels.
         """
         if label is not None:
-            raise Refusal(
-                400, f"Unrecognized servable version label: {label[:80]}", "unknown_model"
-            )
+            raise dialect.unknown_label(label)
         if self._current is None:
             raise Refusal(503, "The model is not loaded yet.", "not_ready", 1.0)
         if version is not None and version != self._current.number:

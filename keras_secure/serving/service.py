@@ -14,11 +14,12 @@ from keras_secure.serving.audit_log import AuditLog
 from keras_secure.serving.authentication import Authenticator
 from keras_secure.serving.budgets import QueryBudgets
 from keras_secure.serving.exchange import Exchange, Reply
-from keras_secure.serving.identity import Identity
+from keras_secure.serving.identity import VERBS, Identity
 from keras_secure.serving.inference import Inference
 from keras_secure.serving.limits import Limits
 from keras_secure.serving.metrics import Metrics
 from keras_secure.serving.observer import Observer
+from keras_secure.serving.openapi import describe_api
 from keras_secure.serving.rates import RateLimiter
 from keras_secure.serving.refusal import Refusal
 from keras_secure.serving.request_log import RequestLog
@@ -27,6 +28,7 @@ from keras_secure.serving.sealed_inputs import InputSealer
 _log = logging.getLogger(__name__)
 
 _MAX_VERSION = 2**63 - 1
+_MAX_DIGITS = len(str(_MAX_VERSION))
 
 
 class Service:
@@ -129,6 +131,10 @@ class Service:
         """Gives the page for Prometheus to those who have the scope `metrics`."""
         return await self._answer(exchange, lambda: self._page(exchange))
 
+    async def describe_api(self, exchange: Exchange) -> Reply:
+        """Gives the OpenAPI document, of the models that whoever asks may ask anything of."""
+        return await self._answer(exchange, lambda: self._describe_api(exchange))
+
     async def swap(self, name: str, change: str) -> dict[str, Any]:
         """Changes the version of a model, and notes it.
 
@@ -175,10 +181,13 @@ class Service:
         # What cannot be written down is not answered.
         return Reply(503, _error("The audit log cannot be written."), 5.0)
 
+    def _identify(self, exchange: Exchange) -> Identity:
+        exchange.identity = self._authenticator.identify(exchange.headers)
+        return exchange.identity
+
     def _admit(self, exchange: Exchange) -> Identity:
         """Who asks, if they may; the same answer whether there is such a model or not."""
-        identity = self._authenticator.identify(exchange.headers)
-        exchange.identity = identity
+        identity = self._identify(exchange)
         if not identity.may(exchange.model, exchange.verb):
             raise Refusal(403, f"These credentials do not allow {exchange.verb} here.", "scope")
         # Who runs the server is granted these by name, and needs them when it is pressed.
@@ -201,7 +210,8 @@ class Service:
         version = None
         if exchange.version is not None:
             text = exchange.version
-            if not (text.isascii() and text.isdigit()) or int(text[:20]) > _MAX_VERSION:
+            is_short = text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS
+            if not is_short or int(text) > _MAX_VERSION:
                 raise Refusal(
                     400, f"Failed to convert version: {text[:40]} to numeric.", "malformed"
                 )
@@ -243,6 +253,18 @@ class Service:
     async def _page(self, exchange: Exchange) -> bytes:
         self._admit(exchange)
         return self.metrics.page()
+
+    async def _describe_api(self, exchange: Exchange) -> bytes:
+        identity = self._identify(exchange)
+        self._rates.take(exchange.limited, identity.rate)
+        models = {
+            name: model
+            for name, model in self.models.items()
+            if any(identity.may(name, verb) for verb in VERBS)
+        }
+        if not models:
+            raise Refusal(403, "These credentials do not allow anything here.", "scope")
+        return _dump(describe_api(models, self.limits.rows))
 
     async def _sign_now_and_then(self) -> None:
         while True:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import re
 from concurrent.futures import Executor
 from typing import Any
 from urllib.parse import quote
@@ -87,8 +88,11 @@ class UpstreamModel:
         """The version that a request is for; whether there is one, the other server says.
 
         Raises:
-            Refusal: With status 503, while the other server did not tell about its model.
+            Refusal: With status 503, while the other server did not tell about its model; with 400:
+                the label would lead elsewhere there.
         """
+        if label is not None and not re.fullmatch(dialect.LABEL, label):
+            raise dialect.unknown_label(label)
         if not self.ready:
             raise Refusal(503, "The upstream server does not answer.", "upstream", 1.0)
         return _Remote(self, version, label)

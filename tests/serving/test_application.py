@@ -112,6 +112,7 @@ def test_classify_regress_status_metadata():
         ("POST", "/v1/models/sum/versions/2:predict", 404),
         ("POST", "/v1/models/sum/versions/x:predict", 400),
         ("POST", f"/v1/models/sum/versions/{'9' * 40}:predict", 400),
+        ("POST", f"/v1/models/sum/versions/{'0' * 5000}:predict", 400),
         ("POST", "/v1/models/sum/versions/-1:predict", 400),
         ("POST", "/v1/models/sum/labels/stable:predict", 400),
         ("POST", "/v1/models/sum:fly", 405),
@@ -163,6 +164,22 @@ def test_who_may_ask(keys):
             assert reply.status_code == 403
         keys.revoke(may)
         assert status(may) == 401
+
+
+def test_the_api_is_described_to_those_who_may_ask(keys):
+    may, elsewhere = keys.add("alice", ["sum:status"]), keys.add("bob", ["third:*"])
+    app = create_app({"sum": SumModel(), "other": SumModel()}, Authenticator(keys))
+    with TestClient(app) as found:
+
+        def described(key):
+            return found.get("/openapi.json", headers={"x-api-key": key} if key else {})
+
+        document = described(may).json()
+        (name,) = document["paths"]["/v1/models/{name}"]["get"]["parameters"]
+        assert name["schema"]["enum"] == ["sum"]
+        for reply, status in ((described(None), 401), (described(elsewhere), 403)):
+            assert reply.status_code == status
+            assert "sum" not in reply.text
 
 
 def test_sizes_and_depths_and_encodings():

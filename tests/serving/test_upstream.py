@@ -129,6 +129,19 @@ def test_what_is_refused_never_gets_there(server, model, body):
         assert len(server.asked) == before
 
 
+@pytest.mark.parametrize(
+    "label", ["a%3Fb=", "a%23", "..%252F..%252Fother", "a%20b", "%2E%2E", "a%0A"]
+)
+def test_labels_lead_nowhere_else(server, model, label):
+    with client(model) as found:
+        before = len(server.asked)
+        path = f"/v1/models/sum/labels/{label}"
+        assert ask(found, path=f"{path}:predict").status_code == 400
+        assert found.get(path).status_code in (400, 404)
+        assert found.get(f"{path}/metadata").status_code in (400, 404)
+        assert len(server.asked) == before
+
+
 def test_limits_and_the_log_hold_here_too(server, model, tmp_path):
     log = AuditLog(tmp_path / "audit.jsonl", PRIVATE_KEY)
     with client(model, audit_log=log, limits=Limits(rows=2, budget=3)) as found:
