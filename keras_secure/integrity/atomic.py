@@ -2,8 +2,77 @@
 
 import contextlib
 import os
+import re
 import secrets
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+from keras_secure.errors import InputError
+
+# Names are limited to 255 bytes, and a character may take four.
+_KEPT_OF_NAME = 40
+
+
+def temporary_name(path: str | os.PathLike, purpose: str = "part") -> Path:
+    """A new hidden name beside `path`, short enough however long that name is.
+
+    Example:
+
+    >>> name = temporary_name("models/" + 250 * "x").name
+    >>> len(name), name.startswith(".xxx"), name.endswith(".part")
+    (63, True, True)
+    """
+    path = Path(path)
+    return path.with_name(f".{path.name[:_KEPT_OF_NAME]}.{secrets.token_hex(8)}.{purpose}")
+
+
+def remove_leftovers(paths: Iterable[str | os.PathLike], purpose: str = "part") -> None:
+    """Removes what a process that was killed while it wrote to `paths` has left beside them.
+
+    Args:
+        paths: The files; nobody else may be writing them now.
+        purpose: As for `temporary_name`.
+    """
+    begun = re.compile(rf"\.(.+)\.[0-9a-f]{{16}}\.{purpose}")
+    names = defaultdict(set)
+    for path in map(Path, paths):
+        names[path.parent].add(path.name[:_KEPT_OF_NAME])
+    for folder, kept in names.items():
+        with contextlib.suppress(OSError):
+            for entry in list(os.scandir(folder)):
+                match = begun.fullmatch(entry.name)
+                if match and match[1] in kept and entry.is_file(follow_symlinks=False):
+                    os.unlink(entry.path)
+
+
+@contextlib.contextmanager
+def writing(path: str | os.PathLike) -> Iterator[None]:
+    """Turns what the system says while `path` is written into an error that names it.
+
+    Args:
+        path: What is written, as its user gave it.
+
+    Raises:
+        InputError: Anything but that something is there already, which stays a `FileExistsError`.
+
+    Example:
+
+    >>> with writing("/no/such/folder/note"):
+    ...     write_atomically("/no/such/folder/note", b"whole")
+    Traceback (most recent call last):
+    keras_secure.errors.InputError: /no/such/folder/note cannot be written: No such file or
+    directory. Give a name in a folder that exists and that you may write to.
+    """
+    try:
+        yield
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise InputError(
+            f"{os.fspath(path)} cannot be written: {error.strerror or error}. Give a name in a "
+            "folder that exists and that you may write to."
+        ) from error
 
 
 def write_atomically(path: str | os.PathLike, data: bytes, mode: int = 0o644) -> None:
@@ -26,12 +95,13 @@ def write_atomically(path: str | os.PathLike, data: bytes, mode: int = 0o644) ->
     ['note']
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+    temporary = temporary_name(path)
     try:
         write_new(temporary, data, mode)
         os.replace(temporary, path)
     except BaseException:
-        with contextlib.suppress(FileNotFoundError):
+        # Whatever hinders the removal must not hide what went wrong.
+        with contextlib.suppress(OSError):
             temporary.unlink()
         raise
 
@@ -56,7 +126,7 @@ def write_new(path: str | os.PathLike, data: bytes, mode: int = 0o644) -> None:
             file.flush()
             os.fsync(file.fileno())
     except BaseException:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             os.unlink(path)
         raise
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_secure.errors import InputError
-from keras_secure.integrity.atomic import write_atomically
+from keras_secure.integrity.atomic import write_atomically, writing
 from keras_secure.integrity.dsse import dump_envelope, read_envelope
 from keras_secure.integrity.keys import fingerprint
 from keras_secure.integrity.sign import add_signatures, load_signers
@@ -59,5 +59,6 @@ def cosign(
     for key in signers:
         if (name := fingerprint(key.public_key())) in there:
             raise InputError(f"{name} has signed {target} already; give another key.")
-    write_atomically(target, dump_envelope(add_signatures(envelope, signers)))
+    with writing(target):
+        write_atomically(target, dump_envelope(add_signatures(envelope, signers)))
     return target

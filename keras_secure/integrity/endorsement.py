@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from keras_secure.errors import InputError, IntegrityError
-from keras_secure.integrity.atomic import write_atomically
+from keras_secure.integrity.atomic import write_atomically, writing
 from keras_secure.integrity.dsse import (
     Envelope,
     Signature,
@@ -95,7 +95,8 @@ def endorse(
         )
     )
     if output is not None:
-        write_atomically(output, data)
+        with writing(output):
+            write_atomically(output, data)
     return data
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from keras_secure.errors import InputError
-from keras_secure.integrity.atomic import write_atomically, write_new
+from keras_secure.integrity.atomic import write_atomically, write_new, writing
 from keras_secure.integrity.key_encryption import encrypt_key
 from keras_secure.integrity.key_pem import EXPECTED, private_key_of, public_key_of, public_pem
 from keras_secure.integrity.keys import is_private, kind_of, parts_of
@@ -162,11 +162,9 @@ def _encode(passphrase: str | bytes) -> bytes:
 
 def _save(data: bytes, path: str | os.PathLike, mode: int, overwrite: bool) -> Path:
     path = Path(path)
-    if overwrite:
-        write_atomically(path, data, mode)
-        return path
     try:
-        write_new(path, data, mode)
+        with writing(path):
+            (write_atomically if overwrite else write_new)(path, data, mode)
     except FileExistsError as error:
         raise InputError(
             f"{path} exists and was kept. Give another path, or overwrite=True to lose that key."

@@ -9,7 +9,6 @@ import contextlib
 import math
 import os
 import re
-import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from io import RawIOBase
@@ -18,7 +17,9 @@ from typing import Any
 
 from keras_secure.arguments import is_integer, is_number
 from keras_secure.errors import InputError, IntegrityError
+from keras_secure.integrity.atomic import temporary_name
 from keras_secure.integrity.erasure.stripes import (
+    MAX_PARITY_OF_STRIPE,
     Shard,
     Stripe,
     data_shards,
@@ -112,7 +113,8 @@ def write_parity(
         path: A file, whose parity is written beside it as `FILE.parity`, or a folder, whose parity
             is written into it as `model.parity`.
         parity: A share of the data shards, as a float from 0 to 1 (at least one parity shard is
-            written), or a number of parity shards, as an integer.
+            written), or a number of parity shards, as an integer: at most as many as there are
+            data shards, or 128.
         sizes: The length of each file to protect by its relative path with `/`, or by `"."` for a
             single file; by default all plain files but the parity file and `model.sig`.
 
@@ -147,7 +149,7 @@ def write_parity(
     num_parity = _num_parity(parity, len(shards))
     length = parity_length(shards)
     target = location(path, name, is_file)
-    temporary = target.with_name(f".{name}.{secrets.token_hex(8)}.part")
+    temporary = temporary_name(target)
 
     def locate(name: str) -> Path:
         place = location(path, name, is_file)
@@ -166,7 +168,7 @@ def write_parity(
             f"The parity of {path} cannot be written to {target}: {error.strerror or error}."
         ) from error
     finally:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             temporary.unlink()
     return ParityTable(name, len(shards), length, tuple(digests))
 
@@ -211,7 +213,13 @@ def parity_name(path: Path) -> str:
 
 
 def _num_parity(parity: float | int, num_data: int) -> int:
+    most = max(num_data, MAX_PARITY_OF_STRIPE)
     if is_integer(parity) and parity >= 1:
+        if parity > most:
+            raise InputError(
+                f"parity={parity} was given for {num_data} shards of data; at most {most} parity "
+                "shards were expected here: as many as there are data, or 128."
+            )
         return int(parity)
     if is_number(parity) and not is_integer(parity) and 0 < parity <= 1:
         # A product such as 0.1 * 30 lies a rounding error above the integer meant.

@@ -2,14 +2,12 @@
 
 import contextlib
 import os
-import re
-import secrets
 from collections.abc import Mapping
 from io import RawIOBase
 from pathlib import Path
 
 from keras_secure.errors import IntegrityError
-from keras_secure.integrity.atomic import sync_folder
+from keras_secure.integrity.atomic import remove_leftovers, sync_folder, temporary_name
 from keras_secure.integrity.damage import DamagedFile, joined
 from keras_secure.integrity.erasure.stripes import Stripe
 from keras_secure.integrity.parity import ParityTable, encode, write_all
@@ -19,7 +17,6 @@ from keras_secure.integrity.statement import Statement
 from keras_secure.integrity.tree import WHOLE, location
 
 _COPY_SIZE = 64 * 2**20
-_STALE = re.compile(r"\.(.+)\.[0-9a-f]{16}\.repair")
 
 
 class Recovery:
@@ -66,22 +63,12 @@ class Recovery:
             self._put_in_place()
         finally:
             for path in self._rebuilt.values():
-                with contextlib.suppress(FileNotFoundError):
+                with contextlib.suppress(OSError):
                     path.unlink()
 
     def remove_leftovers(self) -> None:
         """Removes what a repair that was killed has left beside the signed files."""
-        paths = [self._signed_place(name) for name in self.statement.files]
-        for folder in {path.parent for path in paths}:
-            with contextlib.suppress(OSError):
-                for entry in list(os.scandir(folder)):
-                    match = _STALE.fullmatch(entry.name)
-                    if (
-                        match
-                        and folder / match[1] in paths
-                        and entry.is_file(follow_symlinks=False)
-                    ):
-                        os.unlink(entry.path)
+        remove_leftovers(map(self._signed_place, self.statement.files), "repair")
 
     def _is_parity(self, name: str) -> bool:
         return self.table is not None and name == self.table.name
@@ -96,7 +83,7 @@ class Recovery:
     def _begin(self, name: str) -> Path:
         place = self._signed_place(name)
         place.parent.mkdir(parents=True, exist_ok=True)
-        path = place.with_name(f".{place.name}.{secrets.token_hex(8)}.repair")
+        path = temporary_name(place, "repair")
         self._rebuilt[name] = path
         return path
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from keras_secure.arguments import is_integer
 from keras_secure.errors import InputError, IntegrityError
-from keras_secure.integrity.atomic import write_atomically
+from keras_secure.integrity.atomic import remove_leftovers, write_atomically, writing
 from keras_secure.integrity.dsse import (
     STATEMENT_PAYLOAD,
     Envelope,
@@ -22,6 +22,7 @@ from keras_secure.integrity.key_files import load_private_key
 from keras_secure.integrity.key_pem import public_pem
 from keras_secure.integrity.keys import fingerprint, kind_of, sign_bytes
 from keras_secure.integrity.links import link_problem
+from keras_secure.integrity.parity import parity_name, write_parity
 from keras_secure.integrity.paths import inside, path_problem, printable
 from keras_secure.integrity.shards import digest_files, digest_files_twice
 from keras_secure.integrity.signature_file import own_names, signature_path
@@ -32,7 +33,7 @@ from keras_secure.integrity.statement import (
     encode_statement,
 )
 from keras_secure.integrity.times import as_time, format_time, now
-from keras_secure.integrity.tree import WHOLE, Tree, survey
+from keras_secure.integrity.tree import WHOLE, Tree, location, survey
 
 
 def sign(
@@ -96,6 +97,8 @@ def sign(
     if not is_integer(serial) or not 0 <= serial < 2**63:
         raise InputError(f"serial is {serial!r}; expected a whole number from 0 to 2^63 - 1.")
     time = now() if created is None else as_time(created, "created")
+    # What a signing that was killed has left would be signed as a part of the model.
+    remove_leftovers([target, location(root, parity_name(root), not root.is_dir())])
     skip = own_names(root, target)
     tree = _checked(survey(root, skip), allow_symlinks)
     table = None
@@ -116,7 +119,8 @@ def sign(
         whole_files=whole_files,
     )
     envelope = Envelope(encode_statement(statement), STATEMENT_PAYLOAD, ())
-    write_atomically(target, dump_envelope(add_signatures(envelope, signers)))
+    with writing(target):
+        write_atomically(target, dump_envelope(add_signatures(envelope, signers)))
     return target
 
 
@@ -176,8 +180,6 @@ def _checked(tree: Tree, allow_symlinks: bool) -> Tree:
 
 
 def _with_parity(tree: Tree, skip: frozenset[str], parity: float | int) -> tuple[Tree, dict]:
-    from keras_secure.integrity.parity import parity_name, write_parity
-
     name = parity_name(tree.root)
     sizes = {path: size for path, (size, _) in tree.files.items() if path != name}
     table = write_parity(tree.root, parity, sizes)

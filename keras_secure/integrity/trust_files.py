@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_secure.errors import InputError, IntegrityError
-from keras_secure.integrity.atomic import write_atomically
+from keras_secure.integrity.atomic import write_atomically, writing
 from keras_secure.integrity.key_files import load_public_key
 from keras_secure.integrity.key_pem import public_pem
 from keras_secure.integrity.small_files import read_small_file
@@ -34,6 +34,9 @@ def save_trust(trust: Trust, path: str | os.PathLike) -> Path:
 
     Returns:
         The path of the file.
+
+    Raises:
+        InputError: It cannot be written there.
 
     Example:
 
@@ -63,7 +66,8 @@ def save_trust(trust: Trust, path: str | os.PathLike) -> Path:
         ],
         "endorsements": [base64.b64encode(data).decode() for data in trust.endorsements],
     }
-    write_atomically(path, json.dumps(content, indent=2).encode() + b"\n")
+    with writing(path):
+        write_atomically(path, json.dumps(content, indent=2).encode() + b"\n")
     return Path(path)
 
 

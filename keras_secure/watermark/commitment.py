@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_secure.errors import InputError, IntegrityError
-from keras_secure.integrity.atomic import write_atomically
+from keras_secure.integrity.atomic import write_atomically, writing
 from keras_secure.integrity.dsse import dump_envelope, parse_envelope, signed_bytes
 from keras_secure.integrity.keys import is_signed_by
 from keras_secure.integrity.strict_json import canonical_bytes, parse_json
@@ -176,8 +176,12 @@ class Commitment:
 
         Returns:
             The path.
+
+        Raises:
+            InputError: It cannot be written there.
         """
-        write_atomically(Path(path), self.to_bytes())
+        with writing(path):
+            write_atomically(Path(path), self.to_bytes())
         return Path(path)
 
     @classmethod

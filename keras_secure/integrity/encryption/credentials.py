@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_secure.errors import InputError
-from keras_secure.integrity.atomic import write_atomically, write_new
+from keras_secure.integrity.atomic import write_atomically, write_new, writing
 from keras_secure.integrity.encryption import bech32
 
 RECIPIENT, IDENTITY = "age", "age-secret-key-"
@@ -96,11 +96,9 @@ def generate_identity(path: str | os.PathLike, overwrite: bool = False) -> str:
     recipient = bech32.encode(RECIPIENT, private.public_key().public_bytes_raw())
     secret = bech32.encode(IDENTITY, private.private_bytes_raw()).upper()
     text = f"# public key: {recipient}\n{secret}\n".encode()
-    if overwrite:
-        write_atomically(path, text, 0o600)
-        return recipient
     try:
-        write_new(path, text, 0o600)
+        with writing(path):
+            (write_atomically if overwrite else write_new)(path, text, 0o600)
     except FileExistsError as error:
         raise InputError(
             f"{path} exists and was kept. Give another path, or overwrite=True to lose the key in "
