@@ -53,7 +53,7 @@ def main(args: argparse.Namespace) -> int:
         InputError: Arguments, paths or keys cannot be used.
     """
     if args.new_identity is not None:
-        if args.path is not None:
+        if args.path is not None or args.recipient or args.key_file:
             raise InputError("--new-identity makes a key pair and encrypts nothing; give it alone.")
         print(generate_identity(args.new_identity))
         return DONE

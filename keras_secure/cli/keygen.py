@@ -18,6 +18,7 @@ from keras_secure.integrity import (
     save_public_key,
     save_trust,
 )
+from keras_secure.integrity.atomic import write_new, writing
 from keras_secure.integrity.key_files import is_encrypted
 from keras_secure.integrity.keys import KINDS
 from keras_secure.integrity.times import as_time
@@ -70,25 +71,42 @@ def main(args: argparse.Namespace) -> int:
     Raises:
         InputError: A file is there already, or an argument cannot be used.
     """
-    public_path = f"{args.path}.pub"
-    for path in (args.path, public_path):
+    public_path, endorsement_path = f"{args.path}.pub", Path(f"{args.path}.endorsement")
+    for path in (args.path, public_path, *([endorsement_path] if args.endorsed_by else [])):
         if os.path.lexists(path):
             raise InputError(f"{path} exists and was kept. Give another path.")
+    for option, value in (("--name", args.name), ("--valid-until", args.valid_until)):
+        if value and args.trust is None and not args.endorsed_by:
+            raise InputError(
+                f"{option} stands in a trust file or an endorsement, not in a key; give --trust or "
+                "--endorsed-by too."
+            )
     passphrase = read_passphrase(args, others=args.no_passphrase, confirm=True)
     private_key, public_key = generate_key_pair(args.kind)
     # Whatever may fail comes before the first file.
     trust = _extended_trust(args, public_key)
     endorsement = _endorsement(args, public_key, passphrase)
-    save_private_key(private_key, args.path, passphrase)
-    save_public_key(public_key, public_path)
+    made = []
+    try:
+        made.append(save_private_key(private_key, args.path, passphrase))
+        made.append(save_public_key(public_key, public_path))
+        if endorsement is not None:
+            with writing(endorsement_path):
+                write_new(endorsement_path, endorsement)
+            made.append(endorsement_path)
+        if trust is not None:
+            save_trust(trust, args.trust)
+    except BaseException:
+        # Half a key pair is of no use, and would be in the way of the next attempt.
+        for path in made:
+            path.unlink()
+        raise
     print(f"private key: {args.path} (keep it to yourself)")
     print(f"public key:  {public_path} (give it to whoever verifies)")
     if endorsement is not None:
-        path = Path(f"{args.path}.endorsement")
-        path.write_bytes(endorsement)
-        print(f"endorsement: {path} (give it to whoever trusts the old key)")
+        print(f"endorsement: {endorsement_path} (give it to whoever trusts the old key)")
     if trust is not None:
-        print(f"trust file:  {save_trust(trust, args.trust)}")
+        print(f"trust file:  {args.trust}")
     print(f"fingerprint: {fingerprint(public_key)}")
     return DONE
 

@@ -58,6 +58,11 @@ def main(options):
     except SecurityError as error:
         print(f"keras-secure: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        # The disk, a folder or a pipe, not a fault of ours: its own words tell more than our lines.
+        place = "" if error.filename is None else f"{error.filename}: "
+        print(f"keras-secure: {place}{error.strerror or error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("\nkeras-secure: interrupted; nothing was written.", file=sys.stderr)
         return 130

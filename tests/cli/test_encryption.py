@@ -114,5 +114,7 @@ def test_no_passphrase_on_the_command_line():
 def test_usage(tmp_path, model, capsys):
     assert run("encrypt", model) == 2
     assert run("encrypt", model, tmp_path / "x", "--new-identity", tmp_path / "y") == 2
+    assert run("encrypt", "--new-identity", tmp_path / "y", "--recipient", "age1...") == 2
+    assert not (tmp_path / "y").exists()
     assert "encrypts nothing" in capsys.readouterr().err
     assert not (tmp_path / "y").exists()

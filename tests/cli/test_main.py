@@ -158,6 +158,7 @@ def test_a_place_that_cannot_be_written(place, capsys, output):
     ("failure", "code", "said"),
     [
         (SecurityError("The guard failed."), 2, "keras-secure: The guard failed."),
+        (OSError(28, "No space left", "out"), 2, "keras-secure: out: No space left"),
         (KeyboardInterrupt(), 130, "keras-secure: interrupted; nothing was written."),
     ],
 )

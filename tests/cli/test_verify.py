@@ -154,3 +154,32 @@ def test_missing_arguments():
     with pytest.raises(SystemExit) as caught:
         parser.parse_args(["bundle"])
     assert caught.value.code == 2
+
+
+@pytest.mark.parametrize("option", ["--name", "--valid-until"])
+def test_keygen_takes_no_word_that_it_would_not_keep(option, tmp_path):
+    with pytest.raises(InputError, match=f"{option} stands in a trust file or an endorsement"):
+        run(keygen, tmp_path / "key", "--no-passphrase", option, "2027-12-31")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_keygen_leaves_no_half_of_a_key_pair(tmp_path):
+    old = tmp_path / "old"
+    run(keygen, old, "--no-passphrase")
+    before = set(tmp_path.iterdir())
+    for arguments in (
+        [tmp_path / ("x" * 252)],  # the name of the public key is too long
+        [tmp_path / "new", "--trust", tmp_path / "missing" / "trust.json"],
+        [tmp_path / "new", "--endorsed-by", old, "--trust", tmp_path / "missing" / "trust.json"],
+    ):
+        with pytest.raises(InputError, match="cannot be written"):
+            run(keygen, *arguments, "--no-passphrase")
+        assert set(tmp_path.iterdir()) == before
+
+
+def test_keygen_keeps_an_endorsement_that_is_there(tmp_path):
+    run(keygen, tmp_path / "old", "--no-passphrase")
+    (tmp_path / "new.endorsement").write_bytes(b"of another key")
+    with pytest.raises(InputError, match=r"new\.endorsement exists and was kept"):
+        run(keygen, tmp_path / "new", "--no-passphrase", "--endorsed-by", tmp_path / "old")
+    assert not (tmp_path / "new").exists()
