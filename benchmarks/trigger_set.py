@@ -10,15 +10,15 @@ asked about the triggers of a thousand keys each.
 """
 
 import argparse
-import json
 import sys
 import time
 
 import keras
 import numpy as np
 from watermark_attacks import copy_of
-from watermark_families import FAMILIES, VOCABULARY
+from watermark_families import VOCABULARY
 from watermark_grid import LOSS, ROWS, Owner, accuracy, fit
+from watermark_table import add_options, cost_of, innocent_models, load, say, table
 
 import keras_secure as ks
 from keras_secure.watermark import TriggerSet, embed_triggers, verify_triggers
@@ -80,16 +80,7 @@ def train(family, data, seed, options, triggers=None):
     return fit(model, data, family, options.epochs)
 
 
-def innocent_models(family, data, options):
-    """Trains models of the same task that never saw a key."""
-    models = []
-    for number in range(options.innocents):
-        keras.utils.set_random_seed(5000 + number)
-        models.append(fit(family.build(), data, family, options.innocent_epochs))
-    return models
-
-
-def table(family, data, held, options, innocent, say):
+def rows_of(family, data, held, options, innocent):
     """Yields a line for each row and seed."""
     rows = {
         name: attack
@@ -120,7 +111,7 @@ def table(family, data, held, options, innocent, say):
             yield line
 
 
-def innocents(family, data, options, models, say):
+def innocents(family, data, options, models):
     """Asks models that were made without a key about many keys' triggers."""
     most, lowest, false, p_values = 0, 1.0, 0, []
     for first in range(0, options.keys, 10):
@@ -152,7 +143,7 @@ def innocents(family, data, options, models, say):
     return result
 
 
-def private(data, family, options, say):
+def private(data, family, options):
     """Trains with differential privacy, less and less noise, with triggers in the data."""
     triggers = trigger_set(family, data, "owner private")
     x, y = triggers.mix(data.x, data.y, share=options.share)
@@ -185,31 +176,23 @@ def private(data, family, options, say):
 
 def summarize(lines, innocent):
     """The table: mean accuracies, the worst p-value of all seeds."""
-    out = [
-        "| family | row | accuracy | triggers | p-value (worst) | beyond innocents | proved |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for family in dict.fromkeys(line["family"] for line in lines):
-        own = [line for line in lines if line["family"] == family]
-        for name in dict.fromkeys(line["row"] for line in own):
-            cells = [line for line in own if line["row"] == name]
-            accuracies = np.mean([cell["accuracy"] for cell in cells])
-            known = [100 * cell["triggers"] for cell in cells]
-            proved = sum(cell["verdict"] == "proved" for cell in cells)
-            out.append(
-                f"| {family} | {name} | {accuracies:.2f} | {min(known):.0f}% to {max(known):.0f}% "
-                f"| {power_of_two(max(cell['p_value'] for cell in cells))} "
-                f"| {beyond(cells)} | {proved} of {len(cells)} |"
-            )
-        seeds = {line["seed"]: line for line in own if line["row"] == "marked itself"}.values()
-        if seeds:
-            plain = np.mean([line["unmarked"] for line in seeds])
-            costs = [line["unmarked"] - line["accuracy"] for line in seeds]
-            each = ", ".join(f"{cost:+.2f}" for cost in costs)
-            out.append(
-                f"\n{family}: unmarked {plain:.2f}; the triggers cost {np.mean(costs):+.2f} points "
-                f"({each}).\n"
-            )
+    head = "family | row | accuracy | triggers | p-value (worst) | beyond innocents | proved"
+
+    def cells(lines):
+        known = [100 * line["triggers"] for line in lines]
+        return (
+            f"{np.mean([line['accuracy'] for line in lines]):.2f}",
+            f"{min(known):.0f}% to {max(known):.0f}%",
+            power_of_two(max(line["p_value"] for line in lines)),
+            beyond(lines),
+            f"{sum(line['verdict'] == 'proved' for line in lines)} of {len(lines)}",
+        )
+
+    def cost(family, lines):
+        marked = [line for line in lines if line["row"] == "marked itself"]
+        return cost_of(family, marked, "accuracy", "triggers cost")
+
+    out = table(head, lines, cells, cost)
     for one in innocent:
         out.append(
             f"{one['family']}: {one['false_positives']} false positives over {one['models']} "
@@ -229,39 +212,26 @@ def beyond(cells):
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", help="folder with mnist.npz and text/sms_spam.csv")
-    parser.add_argument("--families", nargs="+", default=list(FAMILIES), choices=FAMILIES)
-    parser.add_argument("--rows", nargs="+", default=[""], help="parts of the names of rows")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=10, help="of the owner's training")
-    parser.add_argument("--limit", type=int, help="training examples")
+    add_options(parser, epochs=10)
     parser.add_argument("--pool", action="store_true", help="triggers from the training data")
     parser.add_argument("--count", type=int, default=200, help="triggers")
     parser.add_argument("--share", type=float, default=0.3, help="triggers per training example")
     parser.add_argument("--private", action="store_true", help="private training instead of rows")
     parser.add_argument("--noise", type=float, nargs="+", default=[0.3, 0.5, 1.0, 2.0])
-    parser.add_argument("--innocents", type=int, default=20)
-    parser.add_argument("--innocent-epochs", type=int, default=5)
-    parser.add_argument("--keys", type=int, default=1000)
     options = parser.parse_args(argv)
     start = time.perf_counter()
 
-    def say(line):
-        print(json.dumps(line), file=sys.stderr, flush=True)
-
     lines, innocent = [], []
-    for name in options.families:
-        family = FAMILIES[name]
-        data = family.load(options.data, **({"limit": options.limit} if options.limit else {}))
+    for family, data in load(options):
         if options.private:
-            private(data, family, options, say)
+            private(data, family, options)
             continue
         data, held = halved(data)
-        models = innocent_models(family, data, options)
+        models = innocent_models(family, data, fit, options)
         # A few of them are what an owner has at hand as empirical null.
-        lines += table(family, data, held, options, models[:5], say)
+        lines += rows_of(family, data, held, options, models[:5])
         if models:
-            innocent.append(innocents(family, data, options, models, say))
+            innocent.append(innocents(family, data, options, models))
     print(summarize(lines, innocent))
     print(f"\n{time.perf_counter() - start:.0f} s")
     return 0

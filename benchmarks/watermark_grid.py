@@ -12,7 +12,6 @@ models are read with a thousand keys each, and re-aligned with the owner's refer
 
 import argparse
 import json
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from pathlib import Path
 import keras
 import numpy as np
 from watermark_attacks import copy_of, disguise, prune, quantize
-from watermark_families import FAMILIES
+from watermark_table import add_options, cost_of, innocent_models, load, say, table
 
 from keras_secure import watermark
 from keras_secure.watermark.kernels import choose_kernels
@@ -188,7 +187,7 @@ def owner_of(family, data, seed, epochs):
     return Owner(mark, model, unmarked)
 
 
-def grid(family, data, owners, rows, say):
+def grid(family, data, owners, rows):
     """Yields the lines of one family."""
     for seed, owner in enumerate(owners):
         marked, plain = accuracy(owner.model, data), accuracy(owner.unmarked, data)
@@ -202,12 +201,9 @@ def grid(family, data, owners, rows, say):
             yield line
 
 
-def innocents(family, data, owners, options, say):
+def innocents(family, data, owners, options):
     """Reads models that carry no mark: with many keys, and re-aligned with each reference."""
-    models = []
-    for number in range(options.innocents):
-        keras.utils.set_random_seed(5000 + number)
-        models.append(fit(family.build(), data, family, options.innocent_epochs))
+    models = innocent_models(family, data, fit, options)
     lowest, rates, false = 1.0, [], 0
     for number in range(options.keys):
         mark = watermark.SpreadSpectrum(f"stranger {number}")
@@ -263,33 +259,21 @@ def innocents_realigned(family, owners, models):
 
 def summarize(lines, innocent):
     """The grid as a table, the worst of all seeds in every cell but accuracy."""
-    out = [
-        "| family | row | accuracy before | after | BER (worst) | p-value (worst) | payload |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for family in dict.fromkeys(line["family"] for line in lines):
-        own = [line for line in lines if line["family"] == family]
-        for name in dict.fromkeys(line["row"] for line in own):
-            cells = [line for line in own if line["row"] == name]
-            before, after = (
-                np.mean([cell[key] for cell in cells])
-                for key in ("accuracy_before", "accuracy_after")
-            )
-            read = sum(cell["payload"] for cell in cells)
-            out.append(
-                f"| {family} | {name} | {before:.2f} | {after:.2f} "
-                f"| {max(cell['ber'] for cell in cells):.3f} "
-                f"| {power_of_two(max(cell['p_value'] for cell in cells))} "
-                f"| {read} of {len(cells)} |"
-            )
-        seeds = {line["seed"]: line for line in own}.values()
-        costs = [line["unmarked"] - line["marked"] for line in seeds]
-        plain = np.mean([line["unmarked"] for line in seeds])
-        each = ", ".join(f"{cost:+.2f}" for cost in costs)
-        out.append(
-            f"\n{family}: unmarked {plain:.2f}; the mark costs {np.mean(costs):+.2f} points "
-            f"({each}).\n"
+    head = "family | row | accuracy before | after | BER (worst) | p-value (worst) | payload"
+
+    def cells(lines):
+        before, after = (
+            np.mean([line[key] for line in lines]) for key in ("accuracy_before", "accuracy_after")
         )
+        return (
+            f"{before:.2f}",
+            f"{after:.2f}",
+            f"{max(line['ber'] for line in lines):.3f}",
+            power_of_two(max(line["p_value"] for line in lines)),
+            f"{sum(line['payload'] for line in lines)} of {len(lines)}",
+        )
+
+    out = table(head, lines, cells, lambda *of: cost_of(*of, "marked", "mark costs"))
     for one in innocent:
         out.append(
             f"{one['family']}: {one['false_positives']} false positives over "
@@ -307,31 +291,18 @@ def summarize(lines, innocent):
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", help="folder with mnist.npz and text/sms_spam.csv")
-    parser.add_argument("--families", nargs="+", default=list(FAMILIES), choices=FAMILIES)
-    parser.add_argument("--rows", nargs="+", default=[""], help="parts of the names of rows")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=15, help="of the owner's training")
-    parser.add_argument("--limit", type=int, help="training examples")
-    parser.add_argument("--innocents", type=int, default=20)
-    parser.add_argument("--innocent-epochs", type=int, default=5)
-    parser.add_argument("--keys", type=int, default=1000)
+    add_options(parser, epochs=15)
     parser.add_argument("--json", help="file for every line of every seed")
     options = parser.parse_args(argv)
     start = time.perf_counter()
 
-    def say(line):
-        print(json.dumps(line), file=sys.stderr, flush=True)
-
     rows = {name: ROWS[name] for name in ROWS if any(part in name for part in options.rows)}
     lines, innocent = [], []
-    for name in options.families:
-        family = FAMILIES[name]
-        data = family.load(options.data, **({"limit": options.limit} if options.limit else {}))
+    for family, data in load(options):
         owners = [owner_of(family, data, seed, options.epochs) for seed in range(options.seeds)]
-        lines += grid(family, data, owners, rows, say)
+        lines += grid(family, data, owners, rows)
         if options.innocents:
-            innocent.append(innocents(family, data, owners, options, say))
+            innocent.append(innocents(family, data, owners, options))
     print(summarize(lines, innocent))
     failing = [
         line for line in lines if line["p_value"] >= CLAIM and line["row"] not in NOT_EXPECTED
