@@ -1,9 +1,9 @@
 """`keras-secure diff`: what changed between two bundles?"""
 
 import argparse
-import json
 import sys
 
+from keras_secure.cli.telling import add_telling_arguments, tell
 from keras_secure.errors import IntegrityError
 
 SAME, DIFFERENT, REFUSED = 0, 1, 1
@@ -17,10 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """
     parser.add_argument("before", help="bundle, as export_hardened writes it")
     parser.add_argument("after", help="bundle to compare with it")
-    parser.add_argument(
-        "--trust", metavar="FILE", help="public key or trust file; without it nothing is verified"
-    )
-    parser.add_argument("--json", action="store_true", help="print everything as JSON")
+    add_telling_arguments(parser)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -41,8 +38,5 @@ def main(args: argparse.Namespace) -> int:
         return REFUSED
     if args.trust is None:
         print("warning: nothing was verified; give --trust for that", file=sys.stderr)
-    if args.json:
-        print(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
-    else:
-        print("\n".join(found.describe()))
+    tell(found, args.json)
     return SAME if found.identical else DIFFERENT

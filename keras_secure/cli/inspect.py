@@ -1,8 +1,8 @@
 """`keras-secure inspect`: what is in a bundle?"""
 
 import argparse
-import json
 
+from keras_secure.cli.telling import add_telling_arguments, tell
 from keras_secure.errors import IntegrityError
 
 
@@ -13,10 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser: The subcommand's parser.
     """
     parser.add_argument("path", help="bundle, as export_hardened writes it")
-    parser.add_argument(
-        "--trust", metavar="FILE", help="public key or trust file; without it nothing is verified"
-    )
-    parser.add_argument("--json", action="store_true", help="print everything as JSON")
+    add_telling_arguments(parser)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -35,8 +32,5 @@ def main(args: argparse.Namespace) -> int:
     except IntegrityError as error:
         print(f"REFUSED: {error}")
         return 1
-    if args.json:
-        print(json.dumps(summary.to_dict(), indent=2, ensure_ascii=False))
-    else:
-        print("\n".join(summary.describe()))
+    tell(summary, args.json)
     return 0
