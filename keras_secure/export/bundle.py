@@ -97,7 +97,7 @@ class Bundle:
                 there is no such signature.
         """
         check_share(check_weights)
-        if signature not in self.card["signatures"]:
+        if not isinstance(signature, str) or signature not in self.card["signatures"]:
             raise InputError(
                 f"The bundle has no signature {signature!r}; it has "
                 f"{', '.join(map(repr, sorted(self.card['signatures'])))}."
@@ -188,7 +188,12 @@ def open_bundle(
 
 
 def _as_input(x: Any, shape: list[int | None], dtype: str) -> np.ndarray:
-    array = np.asarray(x)
+    try:
+        array = np.asarray(x)
+    except ValueError as error:
+        raise InputError(f"Got inputs that are no array: {error}.") from error
+    if array.dtype.kind == "O":
+        raise InputError(f"Got a {type(x).__name__} of objects; one array of numbers was expected.")
     fits = array.ndim == len(shape) and all(
         expected in (None, size) for size, expected in zip(array.shape, shape, strict=True)
     )
@@ -197,9 +202,18 @@ def _as_input(x: Any, shape: list[int | None], dtype: str) -> np.ndarray:
         raise InputError(f"Got inputs of shape {array.shape}; ({expected}) was expected.")
     if dtype == "bfloat16":  # no dtype of numpy's own
         return array.astype("float32")
-    lossy = array.dtype.kind == "f" and np.dtype(dtype).kind != "f"
+    kind = np.dtype(dtype).kind
+    lossy = (array.dtype.kind == "f" and kind != "f") or (array.dtype.kind != "b" and kind == "b")
     if lossy or array.dtype.kind not in "biuf":
         raise InputError(f"Got inputs of dtype {array.dtype}; {dtype} was expected.")
+    if kind in "iu" and array.dtype.kind in "iu" and array.size:
+        # A number that is cut to fewer bits may become one that the input guard takes for valid.
+        lowest, highest, bounds = int(array.min()), int(array.max()), np.iinfo(dtype)
+        if lowest < bounds.min or highest > bounds.max:
+            raise InputError(
+                f"Got inputs from {lowest} to {highest}, which {dtype} does not hold; numbers from "
+                f"{bounds.min} to {bounds.max} were expected."
+            )
     # What overflows becomes infinite, which is the input guard's business and not a warning.
     with np.errstate(over="ignore"):
         return array.astype(dtype)

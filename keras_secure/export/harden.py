@@ -119,13 +119,18 @@ def export_hardened(
     Reference:
         RFC 8032 (Ed25519) for the signature, FIPS 180-4 (SHA-256) for the manifest.
     """
-    check_target(Path(os.path.abspath(path)), overwrite, _is_bundle)
+    check_target(_target(path), overwrite, _is_bundle)
     hardened = hardened_model(
         model, input_guard, output_guard, defences, smoothing, input_shape, input_dtype
     )
     batches = warmup_batches(warmup, hardened)
     formats = check_formats(formats, hardened, calibration)
     metadata = check_metadata(metadata)
+    if facts is not None and not isinstance(facts, Facts):
+        raise InputError(
+            f"facts is a {type(facts).__name__}; a keras_secure.export.Facts was expected. Entries "
+            "of your own go to metadata."
+        )
     known = check_metadata((facts or Facts()).to_dict(), "facts")
     if parity is not None and private_key is None:
         raise InputError("parity is written with a signature. Give private_key too.")
@@ -144,6 +149,12 @@ def export_hardened(
         else:
             sign(staging, key, parity=parity)
     return Bundle(Path(path), card, None if key is None else key.public_key())
+
+
+def _target(path: Any) -> Path:
+    if not isinstance(path, str | os.PathLike) or "\0" in os.fspath(path):
+        raise InputError(f"path is {path!r}; the path of a folder was expected.")
+    return Path(os.path.abspath(path))
 
 
 def _is_bundle(folder: Path) -> bool:

@@ -5,7 +5,11 @@ from typing import Any
 
 import keras
 
+from keras_secure.arguments import is_integer
 from keras_secure.errors import InputError
+
+_INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+_DTYPES = ("float16", "bfloat16", "float32", "float64", *_INTEGERS, "bool")
 
 
 def input_spec(
@@ -51,9 +55,44 @@ def input_spec(
             f"Model {model.name!r} does not say what it takes. Give input_shape, the shape of one "
             "example, and input_dtype if that is not float32."
         )
-    shape = (None, *(known[0].shape[1:] if input_shape is None else input_shape))
+    own_shape = tuple(known[0].shape[1:]) if known else None
+    shape = own_shape if input_shape is None else _checked_shape(input_shape, own_shape)
     own_dtype = keras.backend.standardize_dtype(known[0].dtype) if known else "float32"
-    return shape, own_dtype if input_dtype is None else input_dtype
+    dtype = own_dtype if input_dtype is None else input_dtype
+    if dtype not in _DTYPES:
+        remedy = (
+            " Text is looked up in tables, which a SavedModel of ours cannot keep: export the part "
+            "of the model behind the lookup, and look up before it is asked."
+            if dtype == "string"
+            else ""
+        )
+        raise InputError(
+            f"Inputs of dtype {dtype!r} cannot be guarded; expected one of {', '.join(_DTYPES)}."
+            f"{remedy}"
+        )
+    return (None, *shape), dtype
+
+
+def _checked_shape(given: Any, own: tuple[int | None, ...] | None) -> tuple[int | None, ...]:
+    """The shape of one example that was given, if it is one and agrees with the model's own."""
+    whole = isinstance(given, list | tuple) and all(
+        size is None or (is_integer(size) and size >= 0) for size in given
+    )
+    if not whole:
+        raise InputError(
+            f"input_shape is {given!r}; a tuple of sizes without the batch was expected, such as "
+            "(28, 28, 1), with None for sizes that vary."
+        )
+    fits = own is None or (
+        len(own) == len(given)
+        and all(size in (None, new) for size, new in zip(own, given, strict=True))
+    )
+    if not fits:
+        raise InputError(
+            f"input_shape is {tuple(given)!r}, and the model takes examples of shape {own}. Leave "
+            "input_shape out."
+        )
+    return tuple(None if size is None else int(size) for size in given)
 
 
 def check_guards(input_guard: Any, output_guard: Any) -> None:

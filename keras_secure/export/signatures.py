@@ -1,6 +1,6 @@
 """The named ways to ask a served model."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import keras
@@ -44,8 +44,8 @@ def signatures(hardened: Any, names: Sequence[str] | None) -> dict[str, Function
     }
     if names is None:
         names = [name for name in NAMES if _makes_sense(name, hardened)]
-    unknown = [name for name in names if name not in NAMES]
-    if isinstance(names, str) or unknown:
+    listed = isinstance(names, Iterable) and not isinstance(names, str)
+    if not listed or any(name not in NAMES for name in names):
         raise InputError(
             f"signatures={names!r} cannot be used: give some of {', '.join(map(repr, NAMES))}."
         )

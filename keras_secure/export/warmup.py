@@ -42,7 +42,10 @@ def warmup_batches(warmup: Any, hardened: HardenedModel) -> list[np.ndarray]:
             inner = [1 if size is None else size for size in hardened.shape[1:]]
             batch = np.full((int(entry), *inner), bounds[0])
         else:
-            batch = np.asarray(entry)
+            try:
+                batch = np.asarray(entry)
+            except ValueError:  # lists of different lengths
+                batch = np.empty((), object)
             fits = batch.ndim == len(hardened.shape) and all(
                 size in (None, found)
                 for size, found in zip(hardened.shape, batch.shape, strict=True)

@@ -235,6 +235,21 @@ class Subclassed(keras.Model):
         return self.dense(self.noise(inputs, training=training)) + 0.0 * jitter
 
 
+def test_whole_numbers_never_become_others_on_their_way_to_the_guard(tmp_path):
+    """Cut to the 32 bits of the model, 2**32 + 5 would be 5, which the guard takes for valid."""
+    tokens = keras.Sequential([keras.Input((2,), dtype="int32"), keras.layers.Embedding(20, 3)])
+    guard = InputGuard((0, 19), on_violation="reject")
+    serve = export_hardened(tokens, tmp_path / "bundle", input_guard=guard, warmup=()).load()
+    for wrong in (np.array([[2**32 + 5, 1]]), np.array([[2**63 + 5, 1]], "uint64")):
+        with pytest.raises(InputError, match="which int32 does not hold"):
+            serve(wrong)
+    assert serve(np.array([[5, 1], [20, 1]]))["rejected"].tolist() == [False, True]
+    assert serve(np.zeros((0, 2), "int64"))["rejected"].shape == (0,)
+    for wrong, message in (([[1], [2, 3]], "no array"), ({"x": [[1, 2]]}, "Got a dict")):
+        with pytest.raises(InputError, match=message):
+            serve(wrong)
+
+
 def test_a_subclassed_model_with_random_state(tmp_path):
     model = Subclassed()
     with pytest.raises(InputError, match="not built"):
@@ -338,6 +353,11 @@ class TwoOutputs(keras.Model):
         return inputs, inputs
 
 
+def spelled():
+    table = keras.layers.StringLookup(vocabulary=["a", "b"], output_mode="one_hot")
+    return keras.Sequential([keras.Input((1,), dtype="string"), table, keras.layers.Dense(2)])
+
+
 def test_what_cannot_be_exported(model, tmp_path):
     pair = TwoOutputs()
     pair(np.zeros((1, 3)))
@@ -352,6 +372,17 @@ def test_what_cannot_be_exported(model, tmp_path):
         ({"input_guard": OutputGuard()}, r"without the method violations"),
         ({"output_guard": "round"}, "output_guard is a str"),
         ({"private_key": PUBLIC_KEY}, "private key"),
+        ({"path": None}, "path is None"),
+        ({"path": "a\0b"}, "path of a folder"),
+        ({"input_dtype": "float999"}, "dtype 'float999' cannot be guarded"),
+        ({"model": spelled()}, "Text is looked up in tables"),
+        ({"input_shape": 8}, "input_shape is 8"),
+        ({"input_shape": (8, -8, 1)}, "input_shape is"),
+        ({"input_shape": (9, 8, 1)}, "takes examples of shape"),
+        ({"signatures": 3}, "signatures=3"),
+        ({"formats": None}, "formats=None"),
+        ({"warmup": [[[1], [2, 3]]]}, "warmup holds"),
+        ({"facts": {"licence": "MIT"}}, "facts is a dict"),
     ]:
         with pytest.raises(InputError, match=message):
             export_hardened(**{"model": model, "path": tmp_path / "bundle", **options})

@@ -295,6 +295,9 @@ def test_activations_in_integers_between_guards_in_floats(trained, tmp_path, dig
         export(trained, tmp_path / "other", formats=["onnx"], calibration=x)
     with pytest.raises(InputError, match=r"calibration has shape \(8, 8\)"):
         export(trained, tmp_path / "other", formats=["litert"], calibration=x[0, :, :, 0])
+    for wrong, message in ((x[:, :4], "calibration has shape"), (x * np.nan, "no finite numbers")):
+        with pytest.raises(InputError, match=message):
+            export(trained, tmp_path / "other", formats=["litert"], calibration=wrong)
 
 
 def test_a_conversion_that_lets_nan_through_is_refused(tmp_path, monkeypatch):
@@ -611,8 +614,6 @@ def test_a_converter_that_fails_is_a_refusal(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Keras says that inputs cannot be quantized
         model.quantize("float8")
-    with pytest.raises(
-        InputError, match=r"ONNX cannot hold this model: .*float8.*Leave 'onnx' out"
-    ):
+    with pytest.raises(InputError, match=r"ONNX cannot hold this model: .*float8.*Leave"):
         export(model, tmp_path / "bundle", formats=["onnx"])
     assert not os.listdir(tmp_path)

@@ -76,10 +76,18 @@ class Hole:
 
 def _checked(examples: Any, hardened: Any) -> np.ndarray:
     array = np.asarray(examples)
-    if array.ndim != len(hardened.shape) or len(array) == 0:
+    fits = array.ndim == len(hardened.shape) and all(
+        size in (None, found) for size, found in zip(hardened.shape, array.shape, strict=True)
+    )
+    if not fits or len(array) == 0:
         raise InputError(
             f"calibration has shape {array.shape}; examples of shape {tuple(hardened.shape)} were "
             "expected, some hundred of them."
+        )
+    if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
+        raise InputError(
+            f"calibration is of dtype {array.dtype} and holds values that are no finite numbers; "
+            "ranges are measured on them, so give examples as the model is meant for."
         )
     chosen = np.random.default_rng(0).permutation(len(array))[:_ENOUGH]
     return array[chosen].astype(hardened.dtype)

@@ -1,6 +1,6 @@
 """The files of a bundle beside its SavedModel."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,8 @@ def check_formats(
     Raises:
         InputError: One is not known, or cannot hold what is served.
     """
-    unknown = [name for name in formats if name not in FORMATS]
-    if isinstance(formats, str) or unknown:
+    listed = isinstance(formats, Iterable) and not isinstance(formats, str)
+    if not listed or any(name not in FORMATS for name in formats):
         raise InputError(
             f"formats={formats!r} cannot be used: give a list of some of "
             f"{', '.join(map(repr, FORMATS))}. The SavedModel is always written."
