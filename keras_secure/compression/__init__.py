@@ -15,6 +15,7 @@ from keras_secure.compression.compressed_layers import (
     CompressedSeparableConv1D,
     CompressedSeparableConv2D,
 )
+from keras_secure.compression.compressed_model import CompressedModel
 from keras_secure.compression.learned_step_size import LearnedStepSize
 from keras_secure.compression.prune import prune, sparsity
 from keras_secure.compression.quantize import quantize
@@ -36,6 +37,7 @@ __all__ = [
     "CompressedDepthwiseConv1D",
     "CompressedDepthwiseConv2D",
     "CompressedEinsumDense",
+    "CompressedModel",
     "CompressedSeparableConv1D",
     "CompressedSeparableConv2D",
     "ConstantSparsity",

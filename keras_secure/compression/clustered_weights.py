@@ -7,7 +7,6 @@ import keras
 import numpy as np
 
 from keras_secure.arguments import is_integer
-from keras_secure.compression.compressed_layer import CompressedLayer
 from keras_secure.compression.kernels import model_kernels
 from keras_secure.errors import InputError
 
@@ -57,8 +56,8 @@ def clustered_weights(model: Any, num_values: int = 256) -> dict[str, ClusteredW
         raise InputError(f"num_values={num_values!r} was given; expected 1 to 256.")
     found = {}
     for path, kernel in model_kernels(model).items():
-        if isinstance(kernel.layer, CompressedLayer):
-            weights = kernel.layer.compressed_kernel(kernel.attribute)
+        if kernel.trained is not None:
+            weights = kernel.trained.weights()
         else:
             weights = np.asarray(keras.ops.convert_to_numpy(kernel.variable))
         if weights.dtype != np.float32 or not np.isfinite(weights).all():

@@ -3,12 +3,11 @@
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from keras_secure.compression.kernels import kernels_of
-from keras_secure.compression.quantized_weights import QuantizedWeight
 from keras_secure.compression.rounded_inputs import RoundedInputs
+from keras_secure.compression.trained_kernel import TrainedKernel
 from keras_secure.errors import InputError
 
 _NAMES = ("kernel", "depthwise_kernel", "pointwise_kernel")
@@ -37,8 +36,8 @@ class CompressedLayer:
     # Plain attributes, which Keras does not track a second time.
     scheme: Any
     rounded_inputs: RoundedInputs | None
+    trained_kernels: dict[str, TrainedKernel]
     _full: dict[str, Any]
-    _states: dict[str, dict[str, Any]]
     _used: dict[str, Any]
 
     def __init__(self, *args, scheme, rounded_inputs=None, **kwargs):
@@ -48,7 +47,7 @@ class CompressedLayer:
         rounding = None if rounded_inputs is None else RoundedInputs(**rounded_inputs)
         for name, value in (("scheme", scheme), ("rounded_inputs", rounding)):
             object.__setattr__(self, name, value)
-        for name in ("_full", "_states", "_used"):
+        for name in ("trained_kernels", "_full", "_used"):
             object.__setattr__(self, name, {})
 
     def add_weight(self, *args, **kwargs):
@@ -65,8 +64,8 @@ class CompressedLayer:
         super().build(input_shape)  # type: ignore[misc]
         self.built = True
         for kernel in kernels_of(self):
-            state = self.scheme.build(self, kernel.attribute, kernel.variable, kernel.axis)
-            self._states[kernel.attribute] = state
+            name = kernel.attribute
+            self.trained_kernels[name] = TrainedKernel(self.scheme, self, name, kernel)
         if self.rounded_inputs is not None:
             self.rounded_inputs.build(self)
 
@@ -74,9 +73,8 @@ class CompressedLayer:
         """Computes as the ordinary layer does, with the compressed kernels."""
         if self.rounded_inputs is not None:
             inputs = self.rounded_inputs(inputs)
-        for name, state in self._states.items():
-            computed = self.scheme.computed(state, self._full[name])
-            self._used[name] = ops.cast(computed, self.compute_dtype)
+        for name, trained in self.trained_kernels.items():
+            self._used[name] = ops.cast(trained.computed(), self.compute_dtype)
         try:
             return super().call(inputs)  # type: ignore[misc]
         finally:
@@ -84,20 +82,8 @@ class CompressedLayer:
 
     def start(self) -> None:
         """Fits the scheme's variables to the kernels as they are now (not traceable)."""
-        for kernel in kernels_of(self):
-            weights = np.asarray(ops.convert_to_numpy(kernel.variable), np.float32)
-            self.scheme.start(self._states[kernel.attribute], weights, kernel.axis)
-
-    def compressed_kernel(self, attribute: str) -> np.ndarray:
-        """The float32 kernel that the layer computes with now (not traceable)."""
-        return ops.convert_to_numpy(
-            self.scheme.computed(self._states[attribute], self._full[attribute])
-        )
-
-    def quantized_weight(self, attribute: str) -> QuantizedWeight | None:
-        """The integers and scales of that kernel, None if it has none (not traceable)."""
-        (axis,) = (k.axis for k in kernels_of(self) if k.attribute == attribute)
-        return self.scheme.described(self._states[attribute], self._full[attribute], axis)
+        for trained in self.trained_kernels.values():
+            trained.start()
 
     def plain_layer(self) -> Any:
         """A new ordinary layer with the same configuration, not built."""

@@ -1,7 +1,7 @@
 """Which weights of a model are compressed, and which of their axes counts output channels."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -38,6 +38,8 @@ class Kernel:
         variable: The `keras.Variable`.
         axis: Which of its axes counts output channels, from 0.
         input_axis: Which counts the input channels that are summed over; None for none.
+        trained: What computes another kernel from this one in training (a `TrainedKernel`), if
+            anything does.
     """
 
     layer: Any
@@ -45,6 +47,7 @@ class Kernel:
     variable: Any
     axis: int
     input_axis: int | None
+    trained: Any = None
 
 
 def kernels_of(layer: Any) -> list[Kernel]:
@@ -95,16 +98,21 @@ def model_kernels(model: Any) -> dict[str, Kernel]:
     >>> [(path, kernel.axis) for path, kernel in model_kernels(model).items()]
     [('net/conv/kernel', 3), ('net/top/kernel', 1)]
     """
+    found = inner_kernels(model)
+    counts = Counter(kernel.variable.path for kernel in found)
+    return {k.variable.path: k for k in found if counts[k.variable.path] == 1}
+
+
+def inner_kernels(layer: Any) -> list[Kernel]:
+    """Every kernel of a built layer and of those inside it, each once, in their order."""
     found: dict[int, Kernel] = {}
-    for layer in model._flatten_layers():
-        for kernel in kernels_of(layer):
+    trained = {}
+    for part in layer._flatten_layers():
+        for each in getattr(part, "trained_kernels", {}).values():
+            trained[id(each.kernel.variable)] = each
+        for kernel in kernels_of(part):
             found.setdefault(id(kernel.variable), kernel)
-    counts = Counter(kernel.variable.path for kernel in found.values())
-    return {
-        kernel.variable.path: kernel
-        for kernel in found.values()
-        if counts[kernel.variable.path] == 1
-    }
+    return [replace(kernel, trained=trained.get(key)) for key, kernel in found.items()]
 
 
 def einsum_axes(equation: str) -> tuple[int, int | None]:

@@ -143,10 +143,8 @@ def _common_scale(channel: np.ndarray) -> np.float32 | None:
 
 
 def _describe(kernel: Kernel) -> QuantizedWeight | None:
-    # A layer in quantization-aware training knows what it computes with.
-    own = getattr(kernel.layer, "quantized_weight", None)
-    if callable(own):
-        return own(kernel.attribute)
+    if kernel.trained is not None:
+        return kernel.trained.quantized()
     if keras.backend.standardize_dtype(kernel.variable.dtype) != "float32":
         return None
     return factor(keras.ops.convert_to_numpy(kernel.variable), kernel.axis)

@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from keras_secure.compression.code_copy import is_graph, take_over
 from keras_secure.errors import InputError
 
 
@@ -16,32 +17,31 @@ def rebuild(
     """Copies a model, layer by layer.
 
     Args:
-        model: A built Sequential or functional model, nested ones included; left as it is.
-        replacement: Function from a layer to a new one of the same kernels and bias, not built,
-            or to None for a plain copy.
+        model: A built model; left as it is.
+        replacement: Function from a layer, or a model of a class of its own, to a new one, or to
+            None for a plain copy. The new one has the same kernels and bias and is not built, or
+            it is built and has taken over what it needs.
         before: Function from a layer to a function that the inputs of its replacement go through
             first, or to None. If there is one, Sequential models become functional ones.
 
     Returns:
         The copy, and the pairs of a replaced layer and its replacement. Values, regularizers,
-        constraints and whether it is trained are taken over for every weight that both have.
-
-    Raises:
-        InputError: The model is subclassed, so that only its code knows how it is built.
+        constraints and whether it is trained are taken over for every weight that both have. What
+        a compiled model was compiled with is taken over too.
     """
     if not isinstance(model, keras.Model):
         raise InputError(f"A {type(model).__name__} was given; a keras.Model was expected.")
     copies: list[tuple[Any, Any]] = []
     replaced: list[tuple[Any, Any]] = []
-
+    taken: list[tuple[Any, Any]] = []
     steps: dict[int, Any] = {}
 
     def clone(layer):
-        if isinstance(layer, keras.Model) and _is_graph(layer):
+        if is_graph(layer):
             return clone_model(layer)
         new = replacement(layer) if isinstance(layer, keras.layers.Layer) else None
         if new is not None:
-            replaced.append((layer, new))
+            (taken if new.built else replaced).append((layer, new))
             steps[id(new)] = before(layer)
             return new
         new = layer.__class__.from_config(layer.get_config())
@@ -64,38 +64,17 @@ def rebuild(
             part = keras.Model(part.inputs[0], part.outputs[0], name=part.name)
         return keras.models.clone_model(part, clone_function=clone, call_function=call)
 
-    try:
-        copy = clone_model(model)
-    except ValueError as error:
-        if "only supported for Sequential" not in str(error):
-            raise
-        raise InputError(
-            f"{model.name!r} is a {type(model).__name__}, a subclassed model, which cannot be "
-            "rebuilt layer by layer. Build it from Sequential or functional parts, and give these; "
-            "of a SecureModel, give its `model`."
-        ) from error
+    copy = clone(model)
+    if model.compiled and not copy.compiled:
+        copy.compile_from_config(model.get_compile_config())
     if not copy.built:
         copy.build(model.input_shape)
     for layer, new in copies:
         for variable, other in zip(layer.variables, new.variables, strict=True):
-            _take_over(variable, other)
+            take_over(variable, other)
     for layer, new in replaced:
         shared = {variable.name: variable for variable in layer.variables}
         for other in new.variables:
             if other.name in shared:
-                _take_over(shared[other.name], other)
-    return copy, replaced
-
-
-def _is_graph(model: Any) -> bool:
-    """Whether Keras itself calls the parts of a model, so that they can be exchanged."""
-    return isinstance(model, keras.Sequential) or hasattr(model, "operations")
-
-
-def _take_over(variable: Any, other: Any) -> None:
-    other.assign(variable)
-    for name in ("regularizer", "constraint"):
-        if getattr(variable, name, None) is not None:
-            setattr(other, name, getattr(variable, name))
-    if variable.trainable != other.trainable:
-        other.trainable = variable.trainable
+                take_over(shared[other.name], other)
+    return copy, replaced + taken

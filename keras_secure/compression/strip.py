@@ -4,7 +4,10 @@ from typing import Any
 
 import keras
 
+from keras_secure.compression.code_copy import code_copy
 from keras_secure.compression.compressed_layer import CompressedLayer
+from keras_secure.compression.compressed_model import CompressedModel
+from keras_secure.compression.kernels import inner_kernels
 from keras_secure.compression.rebuild import rebuild
 from keras_secure.errors import InputError
 
@@ -21,7 +24,8 @@ def strip(model: Any) -> keras.Model:
         model: What `quantize_aware` or `cluster_aware` returned, trained or not.
 
     Returns:
-        A model of Keras' own layers, which saves and loads without this library.
+        A model of Keras' own layers, or of the class that was given first, which saves and loads
+        without this library.
 
     Raises:
         InputError: Nothing in the model trains compressed.
@@ -37,20 +41,38 @@ def strip(model: Any) -> keras.Model:
     True
     """
     parts = model._flatten_layers() if isinstance(model, keras.Model) else ()
-    if not any(isinstance(layer, CompressedLayer) for layer in parts):
+    if not any(isinstance(layer, (CompressedLayer, CompressedModel)) for layer in parts):
         raise InputError(
             "No layer of this model trains compressed, so there is nothing to strip. Give what "
             "quantize_aware or cluster_aware returned; of a SecureModel, its `model`."
         )
-    copy, pairs = rebuild(
-        model,
-        lambda layer: layer.plain_layer() if isinstance(layer, CompressedLayer) else None,
-        _plain_rounding,
-    )
+    copy, pairs = rebuild(model, _plain, _plain_rounding)
     for layer, new in pairs:
-        for name in layer._full:
-            getattr(new, name).assign(layer.compressed_kernel(name))
+        if isinstance(layer, CompressedModel):
+            continue
+        for name, trained in layer.trained_kernels.items():
+            getattr(new, name).assign(trained.weights())
     return copy
+
+
+def _plain(layer: Any) -> Any:
+    if isinstance(layer, CompressedLayer):
+        return layer.plain_layer()
+    if not isinstance(layer, CompressedModel):
+        made = [p.name for p in layer._flatten_layers() if isinstance(p, CompressedLayer)]
+        if made:
+            raise InputError(
+                f"{', '.join(made)} were made by the code of {layer.name!r}, a "
+                f"{type(layer).__name__}, which makes them each time. Build that with ordinary "
+                "layers and assign their kernels: quantized_weights and clustered_weights tell "
+                "them. Export needs no strip."
+            )
+        return None
+    new = code_copy(layer.part)
+    kernels = inner_kernels(new)
+    for number, trained in layer.trained_kernels.items():
+        kernels[int(number)].variable.assign(trained.weights())
+    return new
 
 
 def _plain_rounding(layer: Any) -> Any:

@@ -7,14 +7,18 @@ import keras
 from keras import ops
 
 from keras_secure.compression.choose import choose_kernels
-from keras_secure.compression.compressed_layer import CompressedLayer
+from keras_secure.compression.code_copy import code_copy, is_graph
 from keras_secure.compression.compressed_layers import COMPRESSED_LAYERS
+from keras_secure.compression.compressed_model import CompressedModel
 from keras_secure.compression.integers import check_bits
+from keras_secure.compression.kernels import inner_kernels
 from keras_secure.compression.learned_step_size import LearnedStepSize
 from keras_secure.compression.rebuild import rebuild
 from keras_secure.compression.rounded_inputs import inputs_of
 from keras_secure.compression.shared_weights import SharedWeights
 from keras_secure.errors import InputError
+
+_STEPS = ("fit", "train_step", "test_step", "predict_step", "compute_loss", "compute_metrics")
 
 
 def quantize_aware(
@@ -36,12 +40,17 @@ def quantize_aware(
     `keras_secure.callbacks.HoldZeros`.
 
     Args:
-        model: A built Sequential or functional Keras model; left as it is.
+        model: A built Keras model; left as it is. Layers of Keras' own that Keras itself puts
+            together, in Sequential and functional models, are exchanged. What only its own code
+            puts together is made once more by its `get_config`, and goes inside a
+            `CompressedModel`, kernels and all: a subclassed model, and in a functional one a
+            subclassed part, MultiHeadAttention and the like.
         bits: From 2 to 8; about one epoch of fine-tuning brings 8 and 4 bits back, a few 3 and 2.
         activation_bits: To how many bits, 2 to 8, the inputs of these layers are rounded, with one
             learned scale for each layer; None to leave them.
         calibration: With `activation_bits`, a batch of the model's inputs, by which these scales
-            start. They are read from it as it is, so under a `DPOptimizer` it must be public.
+            start. They are read from it as it is, so under a `DPOptimizer` it must be public. Not
+            for layers inside a `CompressedModel`.
         layers: Names of the layers to quantize; by default all Dense, EinsumDense and convolution
             layers, depthwise, separable and transposed ones included.
 
@@ -50,7 +59,8 @@ def quantize_aware(
         its optimizer has learnt.
 
     Raises:
-        InputError: An argument cannot be used, or the model is subclassed or has no such layer.
+        InputError: An argument cannot be used, the model has no such layer, or a part of it cannot
+            be made once more.
 
     Example:
 
@@ -94,7 +104,7 @@ def cluster_aware(
     was pruned stays so (hold the zeros in training with `keras_secure.callbacks.HoldZeros`).
 
     Args:
-        model: A built Sequential or functional Keras model; left as it is.
+        model: As of `quantize_aware`.
         num_clusters: Values a kernel may have, 2 to 256.
         initial: Where k-means starts: `"linear"`, evenly over the range, or `"density"`.
         layers: Names of the layers; by default all that `quantize_aware` takes.
@@ -103,7 +113,7 @@ def cluster_aware(
         The new model.
 
     Raises:
-        InputError: An argument cannot be used, or the model is subclassed or has no such layer.
+        InputError: As of `quantize_aware`.
 
     Example:
 
@@ -134,47 +144,56 @@ def _aware(
     layers: Any,
     activations: tuple[int, Any] | None = None,
 ) -> keras.Model:
-    chosen: dict[int, list[Any]] = {}
-    for kernel in choose_kernels(model, layers).values():
-        chosen.setdefault(id(kernel.layer), []).append(kernel)
+    if isinstance(model, keras.Model) and not is_graph(model):
+        _check_steps(model)
+    chosen = {id(k.variable): k for k in choose_kernels(model, layers).values()}
+    for kernel in chosen.values():
+        if kernel.trained is not None:
+            raise InputError(
+                f"Layer {kernel.layer.name!r} trains compressed already; call strip(model) first."
+            )
     seen = {}
     if activations is not None:
-        seen = inputs_of(model, [kernels[0].layer for kernels in chosen.values()], activations[1])
-    made = []
+        seen = inputs_of(model, [kernel.layer for kernel in chosen.values()], activations[1])
 
-    def replacement(layer):
-        kernels = chosen.get(id(layer))
-        if kernels is None:
-            return None
-        if isinstance(layer, CompressedLayer):
-            raise InputError(
-                f"Layer {layer.name!r} trains compressed already; call strip(model) first."
-            )
-        compressed_class = COMPRESSED_LAYERS.get(type(layer))
-        if compressed_class is None:
-            if layers is None:
-                return None
-            raise InputError(
-                f"Layer {layer.name!r} is a {type(layer).__name__}, a class of its own, which "
-                "cannot be replaced. Quantize it after training, with "
-                "keras_secure.compression.quantize."
-            )
-        made.append(layer.name)
+    def exchanged(layer, kernels):
         config = layer.get_config()
         if activations is not None and id(layer) in seen:
             signed = bool(seen[id(layer)].min() < 0)
             config["rounded_inputs"] = {"bits": activations[0], "signed": signed}
-        return compressed_class(scheme=scheme(kernels), **config)
+        return COMPRESSED_LAYERS[type(layer)](scheme=scheme(kernels), **config)
+
+    def replacement(layer):
+        inside = inner_kernels(layer)
+        mine = [kernel for kernel in inside if id(kernel.variable) in chosen]
+        if not mine:
+            return None
+        if type(layer) in COMPRESSED_LAYERS:
+            return exchanged(layer, mine)
+        if activations is not None:
+            raise InputError(
+                f"{layer.name!r} is a {type(layer).__name__}; inputs of layers inside it cannot be "
+                "rounded so that Keras alone can do it later. Leave out `activation_bits`, or name "
+                "other layers in `layers`."
+            )
+        part = code_copy(layer)
+        own = [scheme([k]) if id(k.variable) in chosen else None for k in inside]
+        return CompressedModel(part, own)
 
     copy, pairs = rebuild(model, replacement)
-    if not made:
-        raise InputError(
-            f"Model {model.name!r} has no layer of Keras' own that can train compressed, outside "
-            "of composite layers. Quantize it after training, with "
-            "keras_secure.compression.quantize."
-        )
     for layer, new in pairs:
         new.start()
-        if new.rounded_inputs is not None:
+        if activations is not None:
             new.rounded_inputs.start(seen[id(layer)])
     return copy
+
+
+def _check_steps(model: Any) -> None:
+    """Refuses a model whose own way of training its copy would not have."""
+    own = [name for name in _STEPS if getattr(type(model), name) is not getattr(keras.Model, name)]
+    if own:
+        raise InputError(
+            f"{model.name!r} is a {type(model).__name__} with its own {', '.join(own)}, which a "
+            "compressed copy would not run. Give the model inside (of a SecureModel its `model`), "
+            "and train the copy in the same way as it."
+        )

@@ -52,8 +52,12 @@ class RulePlan:
             used = _ids(layer.trainable_variables)
             if id(layer) in self._by_example or self._copied & used:
                 rule = None
-            # Recurrent layers without a rule run their cells in a loop, where nothing can be seen.
-            closed = rule is None and isinstance(layer, keras.layers.RNN)
+            # Recurrent layers without a rule run their cells in a loop, where nothing can be seen,
+            # and rules would take the weights of inner layers for what these compute with.
+            closed = rule is None and (
+                isinstance(layer, keras.layers.RNN)
+                or getattr(layer, "computes_inner_weights", False)
+            )
             lacking = layer.trainable_variables if closed else own if rule is None else []
             if rule is not None:
                 ruled[id(layer)] = layer

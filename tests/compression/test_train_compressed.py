@@ -142,7 +142,7 @@ def test_gradients_are_those_of_the_paper(bits):
     model = keras.Sequential([keras.Input((30,)), keras.layers.Dense(2, use_bias=False)])
     model.layers[0].kernel.assign(rng.normal(size=(30, 2)))
     layer = quantize_aware(model, bits=bits).layers[0]
-    multiple, unit = layer._states["kernel"]["multiple"], layer._states["kernel"]["unit"]
+    multiple, unit = (layer.trained_kernels["kernel"].state[name] for name in ("multiple", "unit"))
     multiple.assign(np.asarray(multiple) * 0.8)
     upstream = rng.normal(size=(1, 30)).astype("float32")
     sides = np.float32([1.0, -2.0])
@@ -169,7 +169,7 @@ def test_gradients_of_shared_values_are_the_mean_of_their_weights():
     rng = np.random.default_rng(0)
     model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(5, use_bias=False)])
     layer = cluster_aware(model, 3).layers[0]
-    centroids = layer._states["kernel"]["centroids"]
+    centroids = layer.trained_kernels["kernel"].state["centroids"]
     x = rng.normal(size=(1, 6)).astype("float32")
     sides = rng.normal(size=5).astype("float32")
 
@@ -230,10 +230,10 @@ def test_frozen_layers_stay_frozen():
     trained = quantize_aware(model, bits=4)
     part = trained.get_layer("part")
     assert part.trainable_variables == []
-    before = part.compressed_kernel("kernel")
+    before = part.trained_kernels["kernel"].weights()
     trained.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     trained.fit(x, y, verbose=0)
-    np.testing.assert_array_equal(part.compressed_kernel("kernel"), before)
+    np.testing.assert_array_equal(part.trained_kernels["kernel"].weights(), before)
     assert not strip(trained).get_layer("part").trainable
 
 
@@ -310,11 +310,9 @@ def test_what_cannot_be_done_is_refused():
         quantize_aware(model).get_layer("part").enable_lora(2)
     subclassed = Subclassed()
     subclassed(np.ones((1, 3), "float32"))
-    with pytest.raises(InputError, match="subclassed"):
+    with pytest.raises(InputError, match=r"only its own code can put together.*get_config"):
         quantize_aware(subclassed)
     own = keras.Sequential([keras.Input((4,)), Own(2, name="own")])
-    with pytest.raises(InputError, match="class of its own"):
-        quantize_aware(own, layers="own")
     own.layers[0].kernel.assign(np.full((4, 2), np.nan))
     with pytest.raises(InputError, match="finite"):
         quantize(own)

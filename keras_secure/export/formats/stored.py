@@ -12,6 +12,7 @@ from keras_secure.compression import (
     clustered_weights,
     quantized_weights,
 )
+from keras_secure.compression.substituted import call_with
 from keras_secure.export.formats.packing import pack_blocks, unpack_blocks
 
 Compact = QuantizedWeight | ClusteredWeight
@@ -65,15 +66,7 @@ class StoredModel:
     def __call__(self, *args, **kwargs):
         """What the model returns."""
         values = [(v, s.read()) for v, s in zip(self._replaced, self._stored, strict=True)]
-        # A scope hides the one around it, so what that says of the others is handed on.
-        values += [(v, keras.ops.convert_to_tensor(v)) for v in self._kept]
-        with keras.StatelessScope(state_mapping=values) as scope:
-            outputs = self._model(*args, **kwargs)
-        for variable, value in values[len(self._replaced) :]:
-            # It collects updates, such as those of random seeds.
-            update = scope.get_current_value(variable)
-            if update is not value:
-                variable.assign(update)
+        outputs, _ = call_with(self._model, values, *args, **kwargs)
         return outputs
 
 

@@ -20,6 +20,7 @@ OWN_CLASSES: frozenset[str] = frozenset(
         "CompressedDepthwiseConv1D",
         "CompressedDepthwiseConv2D",
         "CompressedEinsumDense",
+        "CompressedModel",
         "CompressedSeparableConv1D",
         "CompressedSeparableConv2D",
         "Consistency",
