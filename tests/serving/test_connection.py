@@ -15,12 +15,16 @@ SECONDS = 0.3
 ASK = b"GET %s HTTP/1.1\r\nhost: a\r\n\r\n"
 
 
+LARGE = 2**25  # more than systems keep for a connection
+
+
 async def app(scope, receive, send):
     if scope["path"] == "/slow":
         await asyncio.sleep(3 * SECONDS)
-    headers = [(b"content-length", b"2")]
+    body = bytes(LARGE) if scope["path"] == "/large" else b"ok"
+    headers = [(b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": b"ok"})
+    await send({"type": "http.response.body", "body": body})
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +53,7 @@ def connection(port):
 def received(connection):
     """What comes until the other side closes the connection."""
     with contextlib.suppress(ConnectionError):
-        return b"".join(iter(lambda: connection.recv(1000), b""))
+        return b"".join(iter(lambda: connection.recv(2**18), b""))
     return b""
 
 
@@ -77,6 +81,20 @@ def test_a_second_head_that_never_ends(connection):
 def test_a_body_that_nobody_reads(connection):
     connection.sendall(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\r\n")
     assert received(connection).count(b"HTTP/1.1 200") == 1
+
+
+def test_an_answer_that_nobody_reads(connection):
+    connection.sendall(ASK % b"/large")
+    time.sleep(5 * SECONDS)
+    # Only a connection that was given up brings so little of so much.
+    assert len(received(connection)) < LARGE
+
+
+def test_large_answers_arrive(connection):
+    connection.sendall(ASK % b"/large")
+    left = LARGE
+    while left > 0:
+        left -= len(connection.recv(2**18))
 
 
 def test_answers_take_the_time_that_they_take(connection):
