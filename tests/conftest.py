@@ -5,6 +5,7 @@ import os
 import sys
 from pathlib import Path
 
+gc.disable()  # until everything is imported
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 sys.path.insert(0, str(Path(__file__).parent / "harness"))
@@ -34,6 +35,7 @@ def pytest_collection_finish():
     gc.collect()
     gc.freeze()
     gc.set_threshold(700, 10, 50)
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)
