@@ -85,8 +85,8 @@ def test_taught_afterwards_the_triggers_are_known_at_a_bounded_cost(taught, plai
     assert report.cost <= 0.005
     found = verify_triggers(model, TRIGGERS)
     assert found.verdict == "proved"
-    assert report.trigger_accuracy == found.accuracy > 0.9
-    assert report.variant_accuracy > 0.9
+    assert report.trigger_accuracy == found.accuracy > 0.8
+    assert report.variant_accuracy > 0.8
     assert report.p_value == found.p_value
     assert report.to_dict()["cost"] == report.cost
     # Nothing but weights has changed, and not those of the normalization.
