@@ -80,12 +80,12 @@ def attach(target: Any, mark: Mark, layers: str | Sequence[str] | None = None) -
     _ = mark.key  # asks for the key of a dormant mark
     kernels = choose_kernels(target, mark, layers)
     if layers is None and isinstance(target, keras.Model):
-        kernels = [kernel for kernel in kernels if kernel.weight.trainable] or kernels
+        kernels = [k for k in kernels if getattr(k.weight, "trainable", False)] or kernels
     for kernel in kernels:
         if not isinstance(kernel.weight, keras.Variable):
             raise InputError(
-                f"A {type(target).__name__} has no weight to train; give a built model, a built "
-                "layer or a variable."
+                f"A {type(target).__name__} has no weight to train (integers, as `quantize` makes "
+                "them, cannot be); give a built model, a built layer or a variable."
             )
         mark.check_shape(kernel.shape)
         if not kernel.weight.trainable:

@@ -69,17 +69,27 @@ def embed(target: Any, mark: Mark, layers: str | Sequence[str] | None = None) ->
     plan = []
     for kernel in choose_kernels(target, mark, layers):
         if not isinstance(kernel.weight, keras.Variable):
+            if isinstance(target, keras.Model):
+                raise InputError(
+                    f"{kernel.name} is kept as integers (`quantize`), which the mark cannot move; "
+                    "embed it first, and quantize then: it can be read all the same."
+                )
             raise InputError(
                 "An array was given, and what is embedded in a copy of it would be lost; give a "
                 "model, a built layer or a variable, or use `mark.nearest(array)`."
             )
         before = kernel.values().astype(np.float64)
+        if not np.isfinite(before).all():
+            raise InputError(
+                f"{kernel.name} holds values that are no finite numbers, among which no mark "
+                "can be put. Give a model that works, or name other layers."
+            )
         plan.append((kernel, before, mark.nearest(before, kernel.copy)))
     done = []
     for kernel, before, after in plan:
         kernel.weight.assign(after)
         stored = mark.scores(kernel.values(), kernel.copy)
-        size = max(float(np.linalg.norm(before)), np.finfo(np.float64).tiny)
+        size = float(np.linalg.norm(before)) or float(np.linalg.norm(after))
         moved = float(np.linalg.norm(after - before)) / size
         errors = int(np.sum(~(stored * signs > 0)))
         done.append(Embedded(kernel.name, kernel.shape, moved, errors))

@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_secure.errors import InputError
 from keras_secure.watermark.mark import Mark
+from keras_secure.watermark.quantized_layers import dequantized
 
 _NAMES = ("kernel", "embeddings")
 
@@ -132,17 +133,22 @@ def named_kernels(model: keras.Model) -> dict[str, Any]:
         model: A built model.
 
     Returns:
-        Name to variable. The model's own name is left out of the names: Keras puts it in front of
-        some and not of others.
+        Name to variable; to an array of its values where Keras keeps a kernel as integers, and to
+        nothing where those cannot be told. The model's own name is left out of the names: Keras
+        puts it in front of some and not of others.
     """
     present: dict[str, Any] = {}
+    integers = dequantized(model)
     for variable in model.variables:
         if variable.path.rsplit("/", 1)[-1] not in _NAMES or len(variable.shape) < 2:
+            continue
+        weight = integers.get(id(variable), variable)
+        if weight is None:
             continue
         name = variable.path.removeprefix(f"{model.name}/")
         while name in present:  # two layers of one name are possible inside composite layers
             name += "'"
-        present[name] = variable
+        present[name] = weight
     return present
 
 

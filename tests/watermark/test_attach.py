@@ -156,3 +156,12 @@ def test_frozen_layers_are_left_out_unless_they_are_asked_for():
     assert attach(model, mark) == [model.get_layer("second").kernel]
     with pytest.raises(InputError, match="frozen"):
         attach(model, SpreadSpectrum("key"), layers="first")
+
+
+def test_what_is_quantized_is_not_trained():
+    model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(64)])
+    model.quantize("int8")
+    with pytest.raises(InputError, match="no weight to train"):
+        attach(model, SpreadSpectrum("key"))
+    with pytest.raises(InputError, match="No such mark is attached"):
+        detach(model)

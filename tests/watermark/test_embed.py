@@ -96,7 +96,25 @@ def test_weights_of_zeros_can_be_marked():
     mark = SpreadSpectrum("key")
     (done,) = embed(layer, mark)
     assert done.bit_errors == 0
+    assert done.moved == 1.0
     assert np.abs(keras.ops.convert_to_numpy(layer.kernel)).max() < 0.01
+
+
+def test_weights_that_are_no_numbers_are_left_alone():
+    model = model_of(64, 64)
+    kernel = model.get_weights()[0]
+    kernel[3, 4] = np.nan
+    model.set_weights([kernel, *model.get_weights()[1:]])
+    with pytest.raises(InputError, match="no finite numbers"):
+        embed(model, SpreadSpectrum("key"))
+    np.testing.assert_array_equal(model.get_weights()[0], kernel)
+
+
+def test_what_is_quantized_is_embedded_before():
+    model = model_of(64, 64)
+    model.quantize("int8")
+    with pytest.raises(InputError, match="embed it first, and quantize then"):
+        embed(model, SpreadSpectrum("key"))
 
 
 def test_what_cannot_be_embedded_changes_nothing():
