@@ -1,6 +1,7 @@
 """`keras-secure watermark`: embed a mark of ownership, commit to it, or check a claim."""
 
 import argparse
+import contextlib
 import json
 import os
 import secrets
@@ -9,7 +10,8 @@ from typing import Any
 
 from keras_secure.cli.passphrase import add_passphrase_arguments, read_passphrase
 from keras_secure.errors import InputError, IntegrityError
-from keras_secure.integrity import load_private_key
+from keras_secure.integrity import load_model, load_private_key
+from keras_secure.integrity.atomic import temporary_name, write_new, writing
 from keras_secure.integrity.key_files import is_encrypted
 
 # What refutes a claim and what says nothing either way are told apart by scripts too.
@@ -93,10 +95,25 @@ def _embed(args: argparse.Namespace) -> int:
 
     if Path(args.output).suffix != ".keras":
         raise InputError(f"{args.output} is no name of a .keras file; give one that ends so.")
-    model = _load(args.model)
-    mark = watermark.SpreadSpectrum(_key(args.key_file, make=args.new_key), args.payload)
+    # With optimizer and metrics, so that the marked file is what the other one was.
+    model = _load(args.model, compile=True)
+    key = _new_key(args.key_file) if args.new_key else _key(args.key_file)
+    mark = watermark.SpreadSpectrum(key, args.payload)
     done = watermark.embed(model, mark, args.layers)
-    model.save(args.output)
+    output = Path(args.output)
+    # Keras tells the format by the end of the name.
+    staged = temporary_name(output, "part.keras")
+    try:
+        with writing(output):
+            model.save(staged)
+        if args.new_key:
+            with writing(args.key_file):
+                write_new(args.key_file, key + b"\n", 0o600)
+        with writing(output):
+            os.replace(staged, output)
+    finally:
+        with contextlib.suppress(OSError):
+            staged.unlink()
     lines = [
         f"{one.name} {one.shape}: moved by {one.moved:.1%} of its norm, {one.bit_errors} of "
         f"{mark.num_bits} raw bits wrong"
@@ -166,37 +183,27 @@ def _verify(args: argparse.Namespace) -> int:
     return _EXIT_CODES[report.verdict]
 
 
-def _load(path: str) -> Any:
+def _load(path: str, compile: bool = False) -> Any:
     """Loads a model file that nobody vouches for: scanned first, and with Keras' own limits on."""
-    import keras
-
-    from keras_secure.integrity.scan import scan
-
     if not Path(path).is_file() or Path(path).suffix != ".keras":
         raise InputError(f"{path} is no .keras file; give the file that `model.save` wrote.")
-    report = scan(path)
-    if not report.ok:
-        raise IntegrityError(
-            f"{path} is not safe to load and was not loaded: {'; '.join(report.describe())}"
-        )
     try:
-        return keras.saving.load_model(path, compile=False)
-    except (ValueError, TypeError, OSError, KeyError) as error:
-        raise InputError(f"{path} cannot be loaded by Keras: {error}") from error
+        return load_model(path, trust=None, compile=compile)
+    except IntegrityError as error:
+        raise IntegrityError(f"{path} is not safe to load and was not loaded: {error}") from error
 
 
-def _key(path: str, make: bool = False) -> bytes:
+def _new_key(path: str) -> bytes:
+    if os.path.lexists(path):
+        raise InputError(
+            f"{path} exists already and may hold a key; choose another name, or leave --new-key "
+            "out to use it."
+        )
+    return secrets.token_hex(32).encode()
+
+
+def _key(path: str) -> bytes:
     """Reads the key: the file's bytes, without a line's end behind them."""
-    if make:
-        from keras_secure.integrity.atomic import write_new
-
-        try:
-            write_new(path, secrets.token_hex(32).encode() + b"\n", 0o600)
-        except FileExistsError as error:
-            raise InputError(
-                f"{path} exists already and may hold a key; choose another name, or leave "
-                "--new-key out to use it."
-            ) from error
     try:
         with open(path, "rb") as file:
             data = file.read(_MOST_KEY_BYTES + 1)

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
-from keras_secure.errors import InputError
+from keras_secure.errors import InputError, IntegrityError
+from keras_secure.integrity import load_model
 from keras_secure.watermark.alignment_report import AlignmentReport, MatchedUnits
 from keras_secure.watermark.kernels import Kernel, choose_kernels
 from keras_secure.watermark.mark import Mark
@@ -69,6 +69,7 @@ def align(
     Raises:
         InputError: One of the models cannot be followed, or the mark is dormant or fits no weight
             of the reference.
+        IntegrityError: The file of a model is not safe to load.
 
     Example:
 
@@ -168,7 +169,14 @@ def as_model(target: Any) -> Any:
         return target
     if not Path(target).is_file():
         raise InputError(f"There is no model file {str(target)!r}.")
-    return keras.saving.load_model(target, compile=False)
+    # Who checks a claim has the reference from the claimant, and no reason to trust its file.
+    try:
+        return load_model(target, trust=None, compile=False)
+    except IntegrityError as error:
+        raise IntegrityError(
+            f"The reference was not loaded: {error} If you trust the file, load it yourself and "
+            "give the model."
+        ) from error
 
 
 def _matched(name, unit_maps):

@@ -1,6 +1,7 @@
 """Whether a model carries a mark, and how surely it does not do so by chance."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,8 @@ def verify(
     independent of the others, whatever the weight holds. A key found by searching for a good match
     proves nothing, so commit to yours before the release (`commit`), and count in `tries` whatever
     else the evidence was chosen from: keys, models, ways to align. A score of exactly zero, or one
-    that is not a number, counts as an error.
+    that is not a number, counts as an error; weights that are all zero or no numbers are not
+    compared.
 
     Args:
         target: A model; or an array, a variable or a built layer.
@@ -101,6 +103,10 @@ def read(
     Returns:
         A `WatermarkReport`.
     """
+    kernels = [replace(kernel, weight=_numbers(kernel)) for kernel in kernels]
+    if not any(kernel.weight.any() for kernel in kernels):
+        blank = (f"{k.name} {k.shape}: all its values are zero or no numbers" for k in kernels)
+        not_compared, kernels = (*not_compared, *blank), []
     readings, total = read_bits(kernels, mark)
     tries *= max(len(readings), 1)
     fewest = min((reading.bit_errors for reading in readings), default=mark.num_bits)
@@ -146,6 +152,12 @@ def _errors(scores: np.ndarray, signs: np.ndarray) -> int:
     return int(np.sum(~(scores * signs > 0)))
 
 
+def _numbers(kernel: Kernel) -> np.ndarray:
+    """A kernel's values, 0 for what is no number: one of these would spoil every bit."""
+    values = kernel.values()
+    return np.where(np.isfinite(values), values, 0)
+
+
 def _payload(kernels, mark, total, readings, tries, chance) -> dict[str, Any]:
     """Decodes the payload from the best reading, or from all if none is good."""
     own = mark.payload()
@@ -160,7 +172,7 @@ def _payload(kernels, mark, total, readings, tries, chance) -> dict[str, Any]:
     if np.array_equal(found, own):
         return {"payload": payload_hex(found), "payload_matches": True}
     # The nearest of 2**64 codewords was chosen, which is that many tries more.
-    apart = int(np.sum((scores > 0) != encode(found)))
+    apart = _errors(scores, 2.0 * encode(found) - 1)
     as_near = matching_probability(mark.num_bits - apart, mark.num_bits)
     other = min(float(tries * 2**NUM_PAYLOAD_BITS * as_near), 1.0)
     legible = min(chance, other) < _LEGIBLE

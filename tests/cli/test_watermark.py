@@ -116,7 +116,7 @@ def test_what_cannot_be_used_is_refused(files):
     with pytest.raises(InputError, match=r"no \.keras file"):
         run("verify", files / "key", *key)
     (files / "broken.keras").write_bytes(b"no archive")
-    with pytest.raises(IntegrityError, match="was not loaded"):
+    with pytest.raises(InputError, match=r"broken\.keras is not a \.keras file"):
         run("verify", files / "broken.keras", *key)
     signing = ["--signing-key", files / "sign.pem", "--output", files / "commitment.json"]
     with pytest.raises(InputError, match="does not carry the mark"):
@@ -124,6 +124,27 @@ def test_what_cannot_be_used_is_refused(files):
     (files / "empty").touch()
     with pytest.raises(InputError, match="is empty"):
         run("verify", files / "marked.keras", "--key-file", files / "empty")
+
+
+@pytest.mark.parametrize("output", ["marked.keras", "missing/marked.keras"])
+def test_a_failed_embedding_leaves_nothing(output, files):
+    before = set(files.iterdir())
+    with pytest.raises(InputError, match=r"cannot be written|payload cannot be used"):
+        run(
+            *("embed", files / "plain.keras", "--new-key", "--key-file", files / "key"),
+            *("--output", files / output, "--payload", "ACME" if "/" in output else "9 letters"),
+        )
+    assert set(files.iterdir()) == before
+
+
+def test_embedding_keeps_how_the_model_is_trained(files):
+    model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(64)])
+    model.compile("adam", "mse")
+    model.fit(np.ones((4, 64)), np.ones((4, 64)), verbose=0)
+    model.save(files / "plain.keras")
+    embed(files, "--new-key")
+    marked = keras.saving.load_model(files / "marked.keras")
+    assert marked.optimizer.iterations == 1
 
 
 def test_a_file_with_code_is_scanned_and_never_loaded(files):

@@ -7,7 +7,7 @@ from harness_alignment import FAMILIES, convolutional, dense, difference, random
 from keras import layers
 from watermark_attacks import disguise, overwrite, prune, quantize
 
-from keras_secure.errors import InputError
+from keras_secure.errors import InputError, IntegrityError
 from keras_secure.watermark import SpreadSpectrum, Uchida, align, embed, verify
 from keras_secure.watermark.matching import assign
 
@@ -277,3 +277,24 @@ def test_the_assignment_is_the_best_there_is():
     )
     total = sum(values[range(4), order].sum() for values, order in zip(pair, found, strict=True))
     np.testing.assert_allclose(total, best)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_are_no_numbers_hinder_no_match(value):
+    model = randomized(text())
+    mark = SpreadSpectrum(KEY)
+    embed(model, mark)
+    suspect = disguise(model, seed=1)
+    table = next(v for v in suspect.weights if v.path.endswith("embeddings"))
+    values = table.numpy()
+    values[0] = value
+    table.assign(values)
+    assert verify(suspect, mark, reference=model).verdict == "proved"
+
+
+def test_a_reference_is_scanned_before_it_is_loaded(tmp_path):
+    # The claimant hands it to whoever checks the claim.
+    model = keras.Sequential([keras.Input((64,)), layers.Dense(64), layers.Lambda(lambda x: x)])
+    model.save(tmp_path / "reference.keras")
+    with pytest.raises(IntegrityError, match=r"The reference was not loaded.*Lambda"):
+        verify(model, KEY, reference=tmp_path / "reference.keras")

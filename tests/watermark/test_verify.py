@@ -99,8 +99,10 @@ def test_the_uniformity_test_would_catch_a_biased_verifier():
 def test_a_weight_that_says_nothing_proves_nothing(scheme, fill, bit):
     values = np.full((64, 64), fill, "float32")
     report = verify(values, scheme("key", message=[bit] * 64))
-    assert report.bit_errors == 64
+    assert report.verdict == "failed"
     assert report.p_value == 1.0
+    assert report.payload is None
+    assert "all its values are zero or no numbers" in report.statement
 
 
 def test_what_cannot_be_verified_is_refused():
@@ -117,3 +119,24 @@ def test_what_cannot_be_verified_is_refused():
         verify(weight(), "key", tries=0)
     with pytest.raises(InputError, match="floating point"):
         verify(np.ones((64, 64), "int32"), "key")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_value_that_is_no_number_does_not_hide_the_mark(value):
+    mark = SpreadSpectrum("key")
+    marked = mark.nearest(weight())
+    # An embedding's row that no input reads may hold anything.
+    marked[7] = value
+    report = verify(marked, mark)
+    assert report.verdict == "proved"
+    assert report.payload_matches
+
+
+def test_a_score_of_zero_is_read_as_no_payload():
+    # All shares but a few are zero, which must not be taken for the payload of zeros.
+    mark = SpreadSpectrum("key")
+    values = np.zeros((64, 64))
+    values[0, :8] = 1.0
+    report = verify(values, mark)
+    assert report.payload is None
+    assert report.other_payload_p_value == 1.0

@@ -47,9 +47,10 @@ class Weight:
     epsilon: float = 0.0
 
     def array(self):
-        """Returns the values in their view, float64."""
+        """Returns the values in their view, float64, with 0 for what is no number."""
         values = keras.ops.convert_to_numpy(keras.ops.cast(self.tensor, "float32"))
-        return values.astype("float64").reshape(self.view)
+        values = np.nan_to_num(values.astype("float64"), nan=0.0, posinf=0.0, neginf=0.0)
+        return values.reshape(self.view)
 
 
 @dataclass
