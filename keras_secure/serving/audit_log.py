@@ -124,11 +124,13 @@ class AuditLog:
         with self._lock:
             if self._file < 0:
                 return
-            self._append("stop", {})
-            self._checkpoint()
-            self._syncing.shutdown(wait=True)
-            os.close(self._file)
-            self._file = -1
+            try:
+                self._append("stop", {})
+                self._checkpoint()
+            finally:
+                self._syncing.shutdown(wait=True)
+                os.close(self._file)
+                self._file = -1
 
     def _append(self, kind: str, fields: dict[str, Any], sign: bool = False) -> int:
         if self._file < 0:
@@ -158,6 +160,9 @@ class AuditLog:
 
     def _write(self, line: bytes) -> None:
         """Writes the whole line or nothing, so that one failure spoils no later line."""
+        if os.fstat(self._file).st_nlink == 0:
+            # What is written to it is gone with this process.
+            raise OSError(f"{self.path} was deleted; restart to begin a new log")
         written = 0
         try:
             while written < len(line):

@@ -274,6 +274,17 @@ def test_a_full_disk_spoils_no_other_line(path, monkeypatch):
     assert report.findings == ()
 
 
+def test_nothing_is_written_to_a_file_that_was_deleted(path):
+    log = write(path, lines=2, close=False)
+    path.unlink()
+    with pytest.raises(OSError, match="was deleted"):
+        log.append("request", {"rows": 3})
+    with pytest.raises(OSError, match="was deleted"):
+        log.close()
+    write(path)
+    assert verify_audit_log(path, PUBLIC_KEY).ok
+
+
 def test_files_follow_one_another(path):
     write(path, lines=60, checkpoint_every=10, max_bytes=5_000)
     files = [*sorted(path.parent.glob("audit.jsonl.0*")), path]
