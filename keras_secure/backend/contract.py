@@ -177,7 +177,8 @@ class Backend(Protocol):
         """Loads a SavedModel as a function from named arrays to named arrays (not traceable).
 
         `name` is the signature to call. Returns that function and the variables it computes with,
-        by their names. A SavedModel is a program: load only one that was verified.
+        by their names; it raises `InputError` where the model cannot compute inputs of that size.
+        A SavedModel is a program: load only one that was verified.
         """
 
     @staticmethod

@@ -55,8 +55,9 @@ def input_spec(
             f"Model {model.name!r} does not say what it takes. Give input_shape, the shape of one "
             "example, and input_dtype if that is not float32."
         )
-    own_shape = tuple(known[0].shape[1:]) if known else None
-    shape = own_shape if input_shape is None else _checked_shape(input_shape, own_shape)
+    shape = tuple(known[0].shape[1:]) if known else None
+    if shape is None or input_shape is not None:
+        shape = _checked_shape(input_shape, shape)
     own_dtype = keras.backend.standardize_dtype(known[0].dtype) if known else "float32"
     dtype = own_dtype if input_dtype is None else input_dtype
     if dtype not in _DTYPES:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 
 from keras_secure import backend
@@ -14,6 +15,7 @@ from keras_secure.export.serving import INPUT_NAME
 
 FILE_NAME = "assets.extra/tf_serving_warmup_requests"
 LIMIT = 1000
+_TRIED_SIZES = tuple(2**power for power in range(10))
 
 
 def warmup_batches(warmup: Any, hardened: HardenedModel) -> list[np.ndarray]:
@@ -29,17 +31,18 @@ def warmup_batches(warmup: Any, hardened: HardenedModel) -> list[np.ndarray]:
         do not have.
 
     Raises:
-        InputError: An entry is neither, or has another shape than the model's input.
+        InputError: An entry is neither, or has another shape than the model's input; or the model
+            leaves sizes open, and none that was tried can be computed.
     """
     if isinstance(warmup, str | bytes) or not isinstance(warmup, Iterable):
         raise InputError(
             f"warmup is a {type(warmup).__name__}; a list of batch sizes or arrays was expected."
         )
     bounds = getattr(hardened.input_guard, "bounds", (0,))
-    batches = []
+    batches, inner = [], None
     for entry in warmup:
         if is_integer(entry) and 1 <= entry < 2**31:
-            inner = [1 if size is None else size for size in hardened.shape[1:]]
+            inner = inner or _sizes(hardened, bounds[0])
             batch = np.full((int(entry), *inner), bounds[0])
         else:
             try:
@@ -58,6 +61,29 @@ def warmup_batches(warmup: Any, hardened: HardenedModel) -> list[np.ndarray]:
         if hardened.dtype != "bfloat16":
             batches.append(batch.astype(hardened.dtype))
     return batches
+
+
+def _sizes(hardened: HardenedModel, lowest: float) -> tuple[int, ...]:
+    """The shape of an example, where sizes may vary of the first size that the model computes.
+
+    A request that fails would keep TensorFlow Serving from loading the model.
+    """
+    sizes = hardened.shape[1:]
+    for free in _TRIED_SIZES:
+        shape = tuple(free if size is None else size for size in sizes)
+        if None not in sizes:
+            return shape
+        example = keras.ops.full((1, *shape), lowest, dtype=hardened.dtype)
+        try:
+            hardened.model(example, training=False)
+        except Exception:  # frameworks and layers have errors of their own
+            continue
+        return shape
+    raise InputError(
+        f"Model {hardened.model.name!r} computes examples of none of the sizes "
+        f"{', '.join(map(str, _TRIED_SIZES))} where its shape {hardened.shape} leaves them open. "
+        "Give warmup an array that it computes, or () for no warm-up requests."
+    )
 
 
 def write_warmup(

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from keras_secure.errors import InputError
 from keras_secure.serving.budgets import QueryBudgets
 from keras_secure.serving.dialect import PredictRequest
 from keras_secure.serving.exchange import Exchange
@@ -86,6 +87,10 @@ class Inference:
                     outputs, content = await self._observe(
                         exchange, identity, version, request, outputs, content
                     )
+            except InputError as error:
+                self._budgets.refund(identity.id, request.rows)
+                message = "The model cannot compute inputs of these sizes or with these values."
+                raise Refusal(400, message, "malformed") from error
             except BaseException:
                 self._budgets.refund(identity.id, request.rows)
                 raise

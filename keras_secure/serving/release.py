@@ -17,7 +17,10 @@ from keras_secure.integrity.trust import as_trust
 from keras_secure.integrity.verify import verify
 from keras_secure.integrity.versions import POINTER
 from keras_secure.serving.dialect import DEFAULT_SIGNATURE
+from keras_secure.serving.masking import Masking
 from keras_secure.serving.tensors import TensorSpec
+
+_TRIED_SIZES = tuple(2**power for power in range(10))
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,12 @@ class Release:
     def sensitive(self) -> tuple[str, ...]:
         """The fields that the card declares to be sensitive."""
         declared = (self.card.get("metadata") or {}).get("sensitive_fields", [])
-        return tuple(map(str, declared)) if isinstance(declared, list) else ()
+        if not isinstance(declared, list) or any(type(name) is not str for name in declared):
+            raise InputError(
+                f"The bundle declares sensitive_fields as {declared!r}; a list of names was "
+                "expected, such as ['age', 'x[3]']. Export it again."
+            )
+        return tuple(declared)
 
 
 def load_release(
@@ -124,11 +132,23 @@ def load_release(
     )
     if release.input.shape is None or release.input.shape[:1] != (None,):
         raise InputError(f"The model of {root} takes no batches of any size, so it is not served.")
-    shape = tuple(1 if size is None else size for size in release.input.shape)
-    dtype = "float32" if release.input.dtype == "bfloat16" else release.input.dtype
+    Masking(release.sensitive)  # refuses what is no field
     for function in functions.values():
-        function(np.zeros(shape, dtype))
+        _call_once(function, release.input, root)
     return release
+
+
+def _call_once(function: Callable[[Any], Any], taken: TensorSpec, root: Path) -> None:
+    """Calls a model on one example, where sizes may vary of the first size that it can compute."""
+    dtype = "float32" if taken.dtype == "bfloat16" else taken.dtype
+    sizes = taken.shape[1:] if taken.shape else ()
+    for free in _TRIED_SIZES if None in sizes else (1,):
+        try:
+            function(np.zeros((1, *(free if size is None else size for size in sizes)), dtype))
+            return
+        except InputError as error:
+            failure = error
+    raise InputError(f"The model of {root} computes no example: {failure}") from failure
 
 
 def _specs(entries: dict[str, Any]) -> dict[str, TensorSpec]:

@@ -102,6 +102,38 @@ def test_a_touched_bundle_is_refused(bundles, tmp_path):
             load_release(bundle, trust)
 
 
+def test_a_model_of_open_sizes_is_served_from_the_first_that_it_computes(tmp_path):
+    layers = keras.layers
+    model = keras.Sequential(
+        [keras.Input((None, 1)), layers.Conv1D(2, 3), layers.MaxPooling1D(), layers.Conv1D(2, 3),
+         layers.GlobalMaxPooling1D(), layers.Dense(1)]
+    )  # fmt: skip
+    bundle = export_hardened(
+        model, tmp_path / "bundle", input_guard=InputGuard(), private_key=PRIVATE_KEY
+    )
+    with pytest.raises(InputError, match=r"cannot compute inputs of shape \(1, 4, 1\)"):
+        bundle.load()(np.zeros((1, 4, 1)))
+    # A request that the model cannot compute would keep TensorFlow Serving from loading it.
+    written = bundle.saved_model / "assets.extra" / "tf_serving_warmup_requests"
+    assert bytes([0x12, 2, 8, 1, 0x12, 2, 8, 8, 0x12, 2, 8, 1]) in written.read_bytes()  # 1 x 8 x 1
+    app = create_app({"signal": ServedModel(tmp_path / "bundle", PUBLIC_KEY)}, ANYONE)
+    with TestClient(app, raise_server_exceptions=False) as client:
+        for size, status in ((8, 200), (4, 400), (9, 200)):
+            body = {"instances": np.zeros((1, size, 1)).tolist()}
+            assert client.post("/v1/models/signal:predict", json=body).status_code == status
+        assert "sizes" in client.post("/v1/models/signal:predict", json={
+            "instances": [[[0.0]]]}).json()["error"]  # fmt: skip
+
+
+@pytest.mark.parametrize("declared", ["name", [3], ["x[one]"], {"name": True}])
+def test_sensitive_fields_that_would_not_be_masked_are_refused(tmp_path, declared):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    metadata = {"sensitive_fields": declared}
+    export_hardened(model, tmp_path / "bundle", private_key=PRIVATE_KEY, metadata=metadata)
+    with pytest.raises(InputError, match=r"sensitive_fields|no field to mask"):
+        load_release(tmp_path / "bundle", PUBLIC_KEY)
+
+
 class Server:
     def __init__(self, folder, place, *options):
         self.key = ApiKeys(place / "keys.json", create=True).add("test", ["dense:*", "dense:admin"])

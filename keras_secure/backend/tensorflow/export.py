@@ -5,6 +5,7 @@ from typing import Any
 import tensorflow as tf
 
 from keras_secure.backend.tensorflow.saved_graph import WEIGHTS
+from keras_secure.errors import InputError
 
 
 def save_served_model(path, signatures, name, shape, dtype, variables):
@@ -32,6 +33,14 @@ def save_served_model(path, signatures, name, shape, dtype, variables):
     }
 
 
+def _reason(error):
+    # The line that tells the cause comes after those that tell the place.
+    lines = [line.strip() for line in error.message.splitlines() if line.strip()]
+    places = ("Graph execution error", "Detected at node", "<stack traces", "[[{{node", "\t [[")
+    told = [line for line in lines if not line.startswith(places)]
+    return told[0] if told else error.message.strip()
+
+
 def load_served_model(path, name):
     """See `contract.Backend.load_served_model`."""
     loaded = tf.saved_model.load(path)
@@ -40,7 +49,15 @@ def load_served_model(path, name):
     def serve(inputs):
         # Holding `loaded` keeps the variables that the signature only refers to.
         _ = loaded
-        outputs = signature(**{name: tf.constant(array) for name, array in inputs.items()})
+        try:
+            outputs = signature(**{name: tf.constant(array) for name, array in inputs.items()})
+        except tf.errors.InvalidArgumentError as error:
+            shapes = ", ".join(str(array.shape) for array in inputs.values())
+            raise InputError(
+                f"The model cannot compute inputs of shape {shapes}: sizes that are too small for "
+                "its layers, or numbers that none of its tables has an entry for. TensorFlow says: "
+                f"{_reason(error)}"
+            ) from error
         return {name: tensor.numpy() for name, tensor in outputs.items()}
 
     variables: dict[str, Any] = {}
