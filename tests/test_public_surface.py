@@ -80,7 +80,7 @@ SHOWN_BY = {
     "privacy.Phase": "privacy.epsilon",
     "privacy.PoissonSampling": "privacy.epsilon",
     "repair.HardeningReport": "repair.harden",
-    "serving.AuditReport": "serving.verify_audit_log",
+    "serving.AuditLogReport": "serving.verify_audit_log",
     "serving.Query": "serving.Observer",
     "watermark.EmbeddingReport": "watermark.embed_triggers",
     "watermark.TriggerReport": "watermark.verify_triggers",

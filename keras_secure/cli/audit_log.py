@@ -7,7 +7,7 @@ import sys
 from keras_secure.cli.serve_trust import read_trust_files
 from keras_secure.errors import InputError
 from keras_secure.integrity.strict_json import parse_json
-from keras_secure.serving import AuditReport, open_inputs, verify_audit_log
+from keras_secure.serving import AuditLogReport, open_inputs, verify_audit_log
 
 INTACT, REFUSED = 0, 1
 
@@ -63,7 +63,7 @@ def main(args: argparse.Namespace) -> int:
     return INTACT if report.ok else REFUSED
 
 
-def _print(report: AuditReport) -> None:
+def _print(report: AuditLogReport) -> None:
     for finding in report.findings:
         stream = sys.stdout if finding.severity == "info" else sys.stderr
         print(finding.statement, file=stream)

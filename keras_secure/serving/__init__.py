@@ -3,7 +3,8 @@
 from keras_secure.serving.api_keys import ApiKeys
 from keras_secure.serving.application import create_app
 from keras_secure.serving.audit_log import AuditLog
-from keras_secure.serving.audit_verification import AuditReport, verify_audit_log
+from keras_secure.serving.audit_log_report import AuditLogReport
+from keras_secure.serving.audit_verification import verify_audit_log
 from keras_secure.serving.authentication import Authenticator
 from keras_secure.serving.budgets import QueryBudgets
 from keras_secure.serving.identity import Identity
@@ -18,7 +19,7 @@ from keras_secure.serving.upstream import UpstreamModel
 __all__ = [
     "ApiKeys",
     "AuditLog",
-    "AuditReport",
+    "AuditLogReport",
     "Authenticator",
     "Identity",
     "JwtVerifier",

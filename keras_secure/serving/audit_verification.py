@@ -2,65 +2,19 @@
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from keras_secure.errors import InputError, IntegrityError
-from keras_secure.findings import SEVERITIES, Finding
+from keras_secure.findings import Finding
 from keras_secure.integrity.strict_json import canonical_bytes, parse_json
 from keras_secure.integrity.trust import as_trust, date_problem
+from keras_secure.serving.audit_log_report import AuditLogReport
 from keras_secure.serving.audit_record import FIRST, HEAD_SUFFIX, hash_of, is_signed
 
-_FAILING = SEVERITIES[SEVERITIES.index("medium") :]
 _MAX_LINE = 2**27
 _MAX_NAMED = _MAX_FINDINGS = 1000
-
-
-@dataclass(frozen=True)
-class AuditReport:
-    """What `verify_audit_log` found.
-
-    Args:
-        findings: All that is to be said; what is at least of medium severity is a failure.
-        lines: Whole lines that were read.
-        signed: How many of them a trusted checkpoint covers.
-        head: Number and hash of the last line, as `SEQ:HASH`; empty for an empty log. Kept
-            elsewhere, it proves later that nothing up to it was cut off.
-        torn_bytes: Bytes of a last line that was never completed.
-    """
-
-    findings: tuple[Finding, ...]
-    lines: int
-    signed: int
-    head: str
-    torn_bytes: int
-
-    @property
-    def failures(self) -> tuple[Finding, ...]:
-        """The findings for which the log is refused."""
-        return tuple(finding for finding in self.findings if finding.severity in _FAILING)
-
-    @property
-    def ok(self) -> bool:
-        """Whether every whole line is what was written, and none is missing up to the last."""
-        return not self.failures
-
-    def describe(self) -> list[str]:
-        """One sentence for each finding."""
-        return [finding.statement for finding in self.findings]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the report as a JSON-serializable dictionary."""
-        return {
-            "ok": self.ok,
-            "lines": self.lines,
-            "signed": self.signed,
-            "head": self.head,
-            "torn_bytes": self.torn_bytes,
-            "findings": [finding.to_dict() for finding in self.findings],
-        }
 
 
 def verify_audit_log(
@@ -69,7 +23,7 @@ def verify_audit_log(
     *,
     head: str | os.PathLike | None = None,
     anchors: Iterable[str] = (),
-) -> AuditReport:
+) -> AuditLogReport:
     """Checks every line of a log, and whether its checkpoints were signed by whom one trusts.
 
     A line that was edited, removed, added, or put elsewhere breaks the chain and is named. Lines
@@ -82,10 +36,10 @@ def verify_audit_log(
         trust: Whose checkpoints count: a public key or what else
             `keras_secure.integrity.verify` takes.
         head: The file with the last checkpoint; `PATH.head` of the last file if it is there.
-        anchors: Earlier values of `AuditReport.head`, kept where the server cannot write.
+        anchors: Earlier values of `AuditLogReport.head`, kept where the server cannot write.
 
     Returns:
-        The `AuditReport`.
+        The `AuditLogReport`.
 
     Raises:
         InputError: A file cannot be read, or an argument cannot be used.
@@ -255,7 +209,7 @@ class _Reading:
                 seq=seq,
             )
 
-    def report(self) -> AuditReport:
+    def report(self) -> AuditLogReport:
         if not self._signed:
             self._find(
                 "unsigned", "high", "No checkpoint of the log is signed by a key that is trusted."
@@ -269,7 +223,7 @@ class _Reading:
                 lines=tail,
             )
         head = f"{self._next - 1}:{self._previous}" if self._previous and self._lines else ""
-        return AuditReport(tuple(self._findings), self._lines, self._signed, head, self._torn)
+        return AuditLogReport(tuple(self._findings), self._lines, self._signed, head, self._torn)
 
     def _find(self, kind: str, severity: Any, statement: str, **evidence: Any) -> None:
         if len(self._findings) < _MAX_FINDINGS or severity != "critical":
