@@ -11,7 +11,7 @@ from keras_secure.integrity.atomic import write_atomically
 from keras_secure.integrity.paths import path_problem, printable
 from keras_secure.integrity.shards import digest_files
 from keras_secure.integrity.small_files import read_plain_file
-from keras_secure.integrity.strict_json import canonical_bytes
+from keras_secure.integrity.strict_json import canonical_bytes, no_duplicates
 from keras_secure.integrity.tree import WHOLE, survey
 
 FORMAT = "keras_secure.manifest"
@@ -126,7 +126,7 @@ def _parse(data: bytes, what: str, error: type[Exception]) -> dict[str, Any]:
         return error(f"{what} cannot be trusted: {reason}. Build and sign it again.")
 
     try:
-        manifest = json.loads(data, object_pairs_hook=_no_duplicates)
+        manifest = json.loads(data, object_pairs_hook=no_duplicates)
         canonical = canonical_bytes(manifest)
     except (ValueError, RecursionError) as cause:
         raise refuse(f"it is not valid JSON ({cause})") from cause
@@ -149,13 +149,6 @@ def _parse(data: bytes, what: str, error: type[Exception]) -> dict[str, Any]:
     if canonical != data:
         raise refuse("it is not in canonical form (key order, spacing or escapes)")
     return manifest
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        raise ValueError("a key stands twice in one object")
-    return result
 
 
 def _is_description(entry: Any) -> bool:

@@ -42,7 +42,7 @@ def parse_json(data: bytes, what: str) -> Any:
     """
     try:
         value = json.loads(
-            data.decode("utf-8"), object_pairs_hook=_no_duplicates, parse_constant=_no_constant
+            data.decode("utf-8"), object_pairs_hook=no_duplicates, parse_constant=_no_constant
         )
         _check_depth(value)
     except RecursionError as error:
@@ -52,7 +52,12 @@ def parse_json(data: bytes, what: str) -> Any:
     return value
 
 
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The `object_pairs_hook` for `json` that refuses a key twice in one object.
+
+    Raises:
+        ValueError: One stands twice, which two programs might read as two things.
+    """
     result = dict(pairs)
     if len(result) != len(pairs):
         raise ValueError("a key stands twice in one object")

@@ -89,7 +89,7 @@ def verify(
     statement = seen.statement
     findings = release_problems(root, statement, min_serial, not_before)
     if root.is_dir() == (WHOLE in statement.files):
-        findings.append(_other_kind(root, statement))
+        findings.append(_other_kind(root))
         return _report(root, seen, findings)
     beside = [name for name in statement.files if name != WHOLE]
     tree = survey(root, own_names(root, target), beside)
@@ -147,7 +147,7 @@ def _are_signed(data: bytes, statement: Statement) -> bool:
     return tuple(found) == record.digests
 
 
-def _other_kind(root: Path, statement: Statement) -> Finding:
+def _other_kind(root: Path) -> Finding:
     kinds = ("a folder", "a single file")
     now_kind, then_kind = kinds if root.is_dir() else kinds[::-1]
     return _finding("special", f"it is {now_kind}, and {then_kind} was signed", {"path": WHOLE})

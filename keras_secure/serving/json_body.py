@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_secure.integrity.strict_json import no_duplicates
 from keras_secure.serving.refusal import Refusal
 
 # A string that nobody closes is taken to the end, so that no body is searched twice.
@@ -39,7 +40,7 @@ def parse_object(data: bytes, max_depth: int) -> dict[str, Any]:
     if depth_of(data) > max_depth:
         raise _refusal(f"JSON Parse error: nested more than {max_depth} levels deep")
     try:
-        value = json.loads(data.decode("utf-8"), object_pairs_hook=_no_duplicates)
+        value = json.loads(data.decode("utf-8"), object_pairs_hook=no_duplicates)
     except UnicodeDecodeError as error:
         raise _refusal(f"JSON Parse error: not UTF-8 at offset: {error.start}") from error
     except json.JSONDecodeError as error:
@@ -67,13 +68,6 @@ def depth_of(data: bytes) -> int:
     # "[" and "{" have the bit 2 unset that "]" and "}" have set: 5b, 7b and 5d, 7d.
     steps = np.where(codes & 4, -1, 1)
     return int(np.cumsum(steps).max(initial=0))
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        raise ValueError("a key stands twice in one object")
-    return result
 
 
 def _refusal(message: str) -> Refusal:

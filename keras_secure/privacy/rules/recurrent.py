@@ -119,10 +119,10 @@ def _cell_gradients(cell, records):
     found = []
     if kernel.trainable:
         inputs = [seen["x"] for seen, _ in records]
-        found += [(kernel, _outer_products(cell, kernel, inputs, [dz for _, dz in records]))]
+        found += [(kernel, _outer_products(kernel, inputs, [dz for _, dz in records]))]
     if recurrent_kernel.trainable:
         states = [seen["state"] for seen, _ in records]
-        products = _outer_products(cell, recurrent_kernel, states, state_grads)
+        products = _outer_products(recurrent_kernel, states, state_grads)
         found += [(recurrent_kernel, products)]
     if bias is not None and bias.trainable:
         total = sum(ops.sum(dz, axis=1) for _, dz in records)
@@ -133,7 +133,7 @@ def _cell_gradients(cell, records):
     return found
 
 
-def _outer_products(cell, variable, inputs, grads):
+def _outer_products(variable, inputs, grads):
     """`inputs` have shape (batch, 1 or gates, time, width), `grads` (batch, time, gates * units).
 
     Where each gate has an input of its own, gates are groups.
