@@ -1,6 +1,9 @@
-"""What counts as a number among the arguments of a call."""
+"""What counts as a number among the arguments of a call, and how others are refused."""
 
 import numbers
+import operator
+
+from keras_secure.errors import InputError
 
 
 def is_integer(value):
@@ -35,3 +38,65 @@ def is_number(value):
     (True, False, False)
     """
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def check_integer(name, value, least=1, most=None):
+    """Returns an argument that must be an integer.
+
+    Args:
+        name: The argument's name.
+        value: What was given.
+        least: The smallest that can be used.
+        most: The largest that can be used; None for any.
+
+    Returns:
+        It, as an `int`.
+
+    Raises:
+        InputError: It is none, or out of range.
+
+    Example:
+
+    >>> check_integer("steps", 3)
+    3
+    >>> check_integer("bits", 9, 2, 8)
+    Traceback (most recent call last):
+        ...
+    keras_secure.errors.InputError: bits=9 cannot be used: give an integer from 2 to 8.
+    """
+    if not is_integer(value) or value < least or (most is not None and value > most):
+        fitting = f"of at least {least}" if most is None else f"from {least} to {most}"
+        raise InputError(f"{name}={value!r} cannot be used: give an integer {fitting}.")
+    return int(value)
+
+
+def check_number(name, value, interval):
+    """Returns an argument that must be a number.
+
+    Args:
+        name: The argument's name.
+        value: What was given.
+        interval: Where it must lie, such as `"(0, 1]"` or `"[0, inf)"`; a round bracket leaves the
+            end out.
+
+    Returns:
+        It, as a `float`.
+
+    Raises:
+        InputError: It is none, NaN, or elsewhere.
+
+    Example:
+
+    >>> check_number("share", 1, "(0, 1]")
+    1.0
+    >>> check_number("share", 0, "(0, 1]")
+    Traceback (most recent call last):
+        ...
+    keras_secure.errors.InputError: share=0 cannot be used: give a number in (0, 1].
+    """
+    low, high = map(float, interval[1:-1].split(","))
+    above = operator.le if interval[0] == "[" else operator.lt
+    below = operator.le if interval[-1] == "]" else operator.lt
+    if not is_number(value) or not (above(low, value) and below(value, high)):
+        raise InputError(f"{name}={value!r} cannot be used: give a number in {interval}.")
+    return float(value)

@@ -1,7 +1,6 @@
 """How far a share measured on a sample can be from the true one."""
 
-from keras_secure.arguments import is_integer, is_number
-from keras_secure.errors import InputError
+from keras_secure.arguments import check_integer, check_number
 
 
 def proportion_interval(successes, trials, confidence=0.95):
@@ -28,14 +27,9 @@ def proportion_interval(successes, trials, confidence=0.95):
         Clopper & Pearson 1934, "The use of confidence or fiducial limits illustrated in the case
         of the binomial", Biometrika 26(4).
     """
-    if not is_integer(trials) or trials < 1:
-        raise InputError(f"trials={trials!r} cannot be used: it must be an integer >= 1.")
-    if not is_integer(successes) or not 0 <= successes <= trials:
-        raise InputError(
-            f"successes={successes!r} cannot be used: it must be an integer from 0 to {trials}."
-        )
-    if not is_number(confidence) or not 0 < confidence < 1:
-        raise InputError(f"confidence={confidence!r} cannot be used: it must be in (0, 1).")
+    check_integer("trials", trials)
+    check_integer("successes", successes, 0, trials)
+    check_number("confidence", confidence, "(0, 1)")
     from scipy.stats import beta
 
     tail = (1 - confidence) / 2

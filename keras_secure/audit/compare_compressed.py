@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from keras_secure.arguments import is_number
+from keras_secure.arguments import check_number
 from keras_secure.attacks import evaluate
 from keras_secure.audit.compression_report import CarriedMark, CompressedKernel, CompressionReport
 from keras_secure.compression import clustered_weights, quantized_weights, sparsity
@@ -63,8 +63,7 @@ def compare_compressed(
     >>> [finding.id for finding in report.findings()]
     ['compression.clean', 'compression.storage']
     """
-    if not is_number(max_drop) or not 0 <= max_drop <= 1:
-        raise InputError(f"max_drop={max_drop!r} was given; expected a share in [0, 1].")
+    check_number("max_drop", max_drop, "[0, 1]")
     x, labels = _arrays(data)
     classes = [_classes(model, x, batch_size) for model in (before, after)]
     if labels.max() >= max(found[1] for found in classes):

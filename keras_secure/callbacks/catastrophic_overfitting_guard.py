@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_secure.arguments import is_integer, is_number
+from keras_secure.arguments import check_integer, check_number
 from keras_secure.attacks import PGD, Attack
 from keras_secure.attacks.arrays import check_arrays
 from keras_secure.errors import InputError, PrivacyError
@@ -110,15 +110,11 @@ class CatastrophicOverfittingGuard(keras.callbacks.Callback):
             ("every", 1 if every is None else every),
             ("relief_batches", relief_batches),
         ):
-            if not is_integer(value) or value < 1:
-                raise InputError(f"{name}={value!r} cannot be used: it must be an integer >= 1.")
-        if relief_every is not None and (not is_integer(relief_every) or relief_every < 2):
-            raise InputError(
-                f"relief_every={relief_every!r} cannot be used: give an integer >= 2, or None."
-            )
+            check_integer(name, value)
+        if relief_every is not None:
+            check_integer("relief_every", relief_every, 2)
         for name, value in (("drop", drop), ("gap", gap)):
-            if not is_number(value) or not 0 < value < 1:
-                raise InputError(f"{name}={value!r} cannot be used: it must be between 0 and 1.")
+            check_number(name, value, "(0, 1)")
         for name, attack in (("judge", judge), ("relief", relief)):
             if attack is not None and (not isinstance(attack, Attack) or attack.targeted):
                 raise InputError(f"{name}={attack!r} cannot be used: give an untargeted Attack.")

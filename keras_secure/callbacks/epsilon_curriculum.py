@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from keras_secure.arguments import is_number
+from keras_secure.arguments import check_number, is_number
 from keras_secure.errors import InputError
 from keras_secure.training import SecureModel
 
@@ -65,10 +65,9 @@ class EpsilonCurriculum(keras.callbacks.Callback):
                     f"schedule={schedule!r} is not known: use 'linear', 'cosine' or a function of "
                     "the epochs trained."
                 )
-            if not is_number(start) or not 0 <= start <= 1:
-                raise InputError(f"start={start!r} cannot be used: it must be in [0, 1].")
-            if epochs is not None and (not is_number(epochs) or not 0 < epochs < math.inf):
-                raise InputError(f"epochs={epochs!r} cannot be used: give a number > 0, or None.")
+            check_number("start", start, "[0, 1]")
+            if epochs is not None:
+                check_number("epochs", epochs, "(0, inf)")
         elif start != 0.0 or epochs is not None:
             raise InputError("A schedule that is a function takes neither `start` nor `epochs`.")
         self.schedule = schedule

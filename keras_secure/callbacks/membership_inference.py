@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_secure.arguments import is_integer
+from keras_secure.arguments import check_integer, check_number
 from keras_secure.errors import InputError
 from keras_secure.leakage import membership_losses, threshold_membership_attack
 from keras_secure.leakage.report import FALSE_POSITIVE_RATES
@@ -63,12 +63,9 @@ class MembershipInference(keras.callbacks.Callback):
                     f"{name} holds arrays of {sorted(lengths)} examples; expected as many labels "
                     f"as inputs, 2 or more."
                 )
-        if not is_integer(every) or every < 1:
-            raise InputError(f"every={every!r} cannot be used: it must be an integer >= 1.")
-        if not 0.0 < confidence < 1.0:
-            raise InputError(f"confidence lies strictly between 0 and 1; got {confidence}.")
+        check_number("confidence", confidence, "(0, 1)")
         self.members, self.non_members = members, non_members
-        self.every = int(every)
+        self.every = check_integer("every", every)
         self.batch_size = batch_size
         self.confidence = confidence
         self.from_logits = from_logits

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from keras_secure import backend
-from keras_secure.arguments import is_number
+from keras_secure.arguments import check_number
 from keras_secure.callbacks.masking_callback import MaskingCallback
 from keras_secure.compression.masked_weight import MaskedWeight
 from keras_secure.compression.prune import prunable
@@ -85,8 +85,8 @@ class Pruning(MaskingCallback):
                 )
         elif (sparsity is None) == (schedule is None):
             raise InputError("Give either `sparsity` or a `schedule`.")
-        if sparsity is not None and (not is_number(sparsity) or not 0 <= sparsity < 1):
-            raise InputError(f"sparsity={sparsity!r} was given; expected a share in [0, 1).")
+        if sparsity is not None:
+            check_number("sparsity", sparsity, "[0, 1)")
         if schedule is not None and not callable(schedule):
             raise InputError(
                 f"schedule={schedule!r} cannot be used: give a "

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from keras_secure.arguments import is_integer
+from keras_secure.arguments import check_integer
 from keras_secure.attacks import evaluate
 from keras_secure.attacks.arrays import check_arrays
 from keras_secure.attacks.evaluate import attack_names, check_attacks
@@ -63,12 +63,9 @@ class RobustnessEvaluation(keras.callbacks.Callback):
             raise InputError(
                 "validation_data cannot be used: give the arrays (x, y) that are to be attacked."
             )
-        if not is_integer(every) or every < 1:
-            raise InputError(f"every={every!r} cannot be used: it must be an integer >= 1.")
-        if max_examples is not None and (not is_integer(max_examples) or max_examples < 1):
-            raise InputError(
-                f"max_examples={max_examples!r} cannot be used: give an integer >= 1, or None."
-            )
+        check_integer("every", every)
+        if max_examples is not None:
+            check_integer("max_examples", max_examples)
         # What is wrong with attacks or data shows before an epoch of training is spent.
         attacks = check_attacks(attacks)
         x, y = validation_data

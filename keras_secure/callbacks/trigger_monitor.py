@@ -4,7 +4,7 @@ import warnings
 
 import keras
 
-from keras_secure.callbacks.every import check_every
+from keras_secure.arguments import check_integer
 from keras_secure.errors import InputError, PrivacyWarning
 from keras_secure.training import inner_model
 from keras_secure.watermark import TriggerReport, TriggerSet, verify_triggers
@@ -47,7 +47,7 @@ class TriggerMonitor(keras.callbacks.Callback):
 
     def __init__(self, trigger_set: TriggerSet, every: int = 1, batch_size: int = 128):
         super().__init__()
-        self.every = check_every(every)
+        self.every = check_integer("every", every)
         if not isinstance(trigger_set, TriggerSet):
             raise InputError(
                 f"A {type(trigger_set).__name__} cannot be monitored; give a "

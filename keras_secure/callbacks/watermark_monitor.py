@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from keras_secure.callbacks.every import check_every
+from keras_secure.arguments import check_integer
 from keras_secure.errors import InputError
 from keras_secure.training import inner_model
 from keras_secure.watermark import WatermarkReport, verify
@@ -49,7 +49,7 @@ class WatermarkMonitor(keras.callbacks.Callback):
 
     def __init__(self, target: Any, mark: Mark, every: int = 1):
         super().__init__()
-        self.every = check_every(every)
+        self.every = check_integer("every", every)
         if not isinstance(mark, Mark):
             raise InputError(
                 f"A {type(mark).__name__} cannot be monitored; give a keras_secure.watermark mark "

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_secure.arguments import is_number
+from keras_secure.arguments import check_number
 from keras_secure.errors import InputError
 from keras_secure.intervals import proportion_interval
 
@@ -110,8 +110,7 @@ class Certificate:
         Returns:
             An `Estimate`: `value`, `low`, `high`.
         """
-        if not is_number(radius) or not radius >= 0:
-            raise InputError(f"radius={radius!r} cannot be used: it must be a number >= 0.")
+        check_number("radius", radius, "[0, inf]")
         holds = self.correct(labels) & (self.radius >= radius)
         low, high = proportion_interval(int(holds.sum()), len(holds), confidence)
         return Estimate(float(holds.mean()), low, high)
@@ -127,8 +126,7 @@ class Certificate:
         Returns:
             An `Estimate`: `value`, `low`, `high`; the interval is infinite for one example.
         """
-        if not is_number(confidence) or not 0 < confidence < 1:
-            raise InputError(f"confidence={confidence!r} cannot be used: it must be in (0, 1).")
+        check_number("confidence", confidence, "(0, 1)")
         radii = np.where(self.correct(labels), self.radius, 0.0)
         num, mean = len(radii), float(radii.mean())
         if num < 2:

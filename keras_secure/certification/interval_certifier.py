@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_secure import backend
-from keras_secure.arguments import is_integer, is_number
+from keras_secure.arguments import check_integer, check_number, is_number
 from keras_secure.certification.certificate import Certificate
 from keras_secure.certification.interval import Arithmetic
 from keras_secure.certification.interval_margins import worst_margins
@@ -133,13 +133,10 @@ class IntervalCertifier:
                 "the range they have."
             )
         epsilon = high - low if epsilon is None else epsilon
-        if not is_number(epsilon) or not 0 < epsilon < math.inf:
-            raise InputError(f"epsilon={epsilon!r} cannot be used: it must be a number > 0.")
+        check_number("epsilon", epsilon, "(0, inf)")
         tolerance = epsilon * 2.0**-_HALVINGS if tolerance is None else tolerance
-        if not is_number(tolerance) or not 0 < tolerance < math.inf:
-            raise InputError(f"tolerance={tolerance!r} cannot be used: it must be a number > 0.")
-        if not is_integer(batch_size) or batch_size < 1:
-            raise InputError(f"batch_size={batch_size!r} cannot be used: it must be >= 1.")
+        check_number("tolerance", tolerance, "(0, inf)")
+        check_integer("batch_size", batch_size)
         prediction = np.concatenate(self._in_batches(self._predict, batch_size, x))
         radius = np.zeros(len(x))
         pending = prediction >= 0

@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_secure import backend
-from keras_secure.arguments import is_integer, is_number
+from keras_secure.arguments import check_integer, check_number, is_number
 from keras_secure.certification.binomial_bounds import certified_radius, lower_bound
 from keras_secure.certification.certificate import Certificate
 from keras_secure.certification.early_decision import EarlyDecision
@@ -66,10 +66,7 @@ class RandomizedSmoothing:
     """
 
     def __init__(self, model, stddev, bounds=None, *, from_logits=None, jit_compile=None):
-        if not is_number(stddev) or not 0 < stddev < math.inf:
-            raise InputError(
-                f"stddev={stddev!r} cannot be used: it must be a finite number above 0."
-            )
+        check_number("stddev", stddev, "(0, inf)")
         if bounds is not None:
             try:
                 low, high = (float(bound) for bound in bounds)
@@ -107,8 +104,8 @@ class RandomizedSmoothing:
         from scipy.stats import binom
 
         x = self._checked_x(x)
-        _check_count("num_samples", num_samples)
-        _check_alpha(alpha)
+        check_integer("num_samples", num_samples, most=2**31 - 1)
+        check_number("alpha", alpha, "(0, 1)")
         votes = self._votes(x, batch_size)
         counts = votes.count(x, np.arange(len(x)), _checked_seed(seed), 0, num_samples)
         runner_up, first = np.sort(counts, axis=1)[:, -2:].T
@@ -164,9 +161,9 @@ class RandomizedSmoothing:
             Cohen et al. 2019, arXiv 1902.02918, section 3.2.2, CERTIFY.
         """
         x = self._checked_x(x)
-        _check_count("num_selection", num_selection)
-        _check_count("num_estimation", num_estimation)
-        _check_alpha(alpha)
+        check_integer("num_selection", num_selection, most=2**31 - 1)
+        check_integer("num_estimation", num_estimation, most=2**31 - 1)
+        check_number("alpha", alpha, "(0, 1)")
         radii = _checked_radii(radii, adaptive)
         seed = _checked_seed(seed)
         votes = self._votes(x, batch_size)
@@ -210,7 +207,7 @@ class RandomizedSmoothing:
         )
 
     def _votes(self, x, batch_size):
-        _check_count("batch_size", batch_size)
+        check_integer("batch_size", batch_size, most=2**31 - 1)
         key = (x.shape[1:], int(batch_size))
         if key not in self._counters:
             jit_compile = self.jit_compile
@@ -296,22 +293,10 @@ class _Progress:
             self._bar.update(self._total, finalize=True)
 
 
-def _check_count(name, value):
-    if not is_integer(value) or not 1 <= value < 2**31:
-        raise InputError(f"{name}={value!r} cannot be used: it must be an integer of at least 1.")
-
-
-def _check_alpha(alpha):
-    if not is_number(alpha) or not 0 < alpha < 1:
-        raise InputError(f"alpha={alpha!r} cannot be used: it must be between 0 and 1.")
-
-
 def _checked_seed(seed):
     if seed is None:
         return secrets.randbits(63)
-    if not is_integer(seed) or not 0 <= seed < 2**63:
-        raise InputError(f"seed={seed!r} cannot be used: give None or an integer of at least 0.")
-    return int(seed)
+    return check_integer("seed", seed, 0, 2**63 - 1)
 
 
 def _checked_radii(radii, adaptive):

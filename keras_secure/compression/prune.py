@@ -5,7 +5,7 @@ from typing import Any
 
 from keras import ops
 
-from keras_secure.arguments import is_number
+from keras_secure.arguments import check_number
 from keras_secure.compression.choose import choose_kernels
 from keras_secure.compression.kernels import Kernel, model_kernels
 from keras_secure.compression.sparsity_pattern import SparsityPattern
@@ -50,8 +50,7 @@ def prune(
     Reference:
         Mishra et al. 2021 (arXiv 2104.08378), for 2:4.
     """
-    if not is_number(sparsity) or not 0 <= sparsity < 1:
-        raise InputError(f"sparsity={sparsity!r} was given; expected a share in [0, 1).")
+    check_number("sparsity", sparsity, "[0, 1)")
     rule = SparsityPattern.parse(pattern)
     pruned = prunable(choose_kernels(model, layers), rule)
     for kernel in pruned.values():

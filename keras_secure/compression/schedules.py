@@ -4,8 +4,7 @@ from typing import Any
 
 from keras import ops
 
-from keras_secure.arguments import is_integer, is_number
-from keras_secure.errors import InputError
+from keras_secure.arguments import check_integer, check_number
 
 
 class PolynomialDecay:
@@ -45,13 +44,12 @@ class PolynomialDecay:
         power: float = 3,
         frequency: int = 100,
     ):
-        self.initial_sparsity = _share(initial_sparsity, "initial_sparsity")
-        self.final_sparsity = _share(final_sparsity, "final_sparsity")
-        self.begin_step = _step(begin_step, "begin_step", 0)
-        self.end_step = _step(end_step, "end_step", self.begin_step)
-        self.frequency = _step(frequency, "frequency", 1)
-        if not is_number(power) or not power > 0:
-            raise InputError(f"power={power!r} was given; expected a number above 0.")
+        self.initial_sparsity = check_number("initial_sparsity", initial_sparsity, "[0, 1)")
+        self.final_sparsity = check_number("final_sparsity", final_sparsity, "[0, 1)")
+        self.begin_step = check_integer("begin_step", begin_step, 0)
+        self.end_step = check_integer("end_step", end_step, self.begin_step)
+        self.frequency = check_integer("frequency", frequency)
+        check_number("power", power, "(0, inf)")
         self.power = power
 
     def __call__(self, step: Any) -> tuple[Any, Any]:
@@ -92,10 +90,12 @@ class ConstantSparsity:
         end_step: int | None = None,
         frequency: int = 100,
     ):
-        self.target_sparsity = _share(target_sparsity, "target_sparsity")
-        self.begin_step = _step(begin_step, "begin_step", 0)
-        self.end_step = None if end_step is None else _step(end_step, "end_step", self.begin_step)
-        self.frequency = _step(frequency, "frequency", 1)
+        self.target_sparsity = check_number("target_sparsity", target_sparsity, "[0, 1)")
+        self.begin_step = check_integer("begin_step", begin_step, 0)
+        self.end_step = (
+            None if end_step is None else check_integer("end_step", end_step, self.begin_step)
+        )
+        self.frequency = check_integer("frequency", frequency)
 
     def __call__(self, step: Any) -> tuple[Any, Any]:
         """Returns whether masks are chosen anew at `step`, and the sparsity there; traceable."""
@@ -109,15 +109,3 @@ def _chosen(step: Any, begin: int, end: int | None, frequency: int) -> Any:
     if end is None:
         return on_turn
     return ops.logical_or(ops.logical_and(on_turn, step < end), ops.equal(step, end))
-
-
-def _share(value: Any, name: str) -> float:
-    if not is_number(value) or not 0 <= value < 1:
-        raise InputError(f"{name}={value!r} was given; expected a share in [0, 1), such as 0.8.")
-    return float(value)
-
-
-def _step(value: Any, name: str, least: int) -> int:
-    if not is_integer(value) or value < least:
-        raise InputError(f"{name}={value!r} was given; expected an integer of at least {least}.")
-    return int(value)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from keras_secure.arguments import is_integer
+from keras_secure.arguments import check_integer
 from keras_secure.compression.kmeans import centroids_of
 from keras_secure.errors import InputError
 from keras_secure.registration import component
@@ -42,10 +42,7 @@ class SharedWeights:
     """
 
     def __init__(self, num_clusters: int = 16, initial: str = "linear", keep_zeros: bool = False):
-        if not is_integer(num_clusters) or not 2 <= num_clusters <= 256:
-            raise InputError(
-                f"num_clusters={num_clusters!r} was given; expected an integer from 2 to 256."
-            )
+        check_integer("num_clusters", num_clusters, 2, 256)
         if initial not in _INITIAL:
             raise InputError(f"initial={initial!r} was given; expected 'linear' or 'density'.")
         self.num_clusters, self.initial = int(num_clusters), initial

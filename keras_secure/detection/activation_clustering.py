@@ -5,14 +5,13 @@ from statistics import NormalDist
 
 import numpy as np
 
-from keras_secure.arguments import is_integer, is_number
+from keras_secure.arguments import check_integer, check_number
 from keras_secure.detection.outlier_p_values import outlier_p_values
 from keras_secure.detection.poison_detector import (
     PoisonDetector,
     checked_features,
     trusted_threshold,
 )
-from keras_secure.errors import InputError
 
 _SILHOUETTE_SAMPLE = 1000
 
@@ -73,17 +72,9 @@ class ActivationClustering(PoisonDetector):
         seed=0,
     ):
         super().__init__(layer, false_positive_rate=false_positive_rate)
-        if not is_integer(components) or components < 1:
-            raise InputError(f"components={components!r} cannot be used: give an integer >= 1.")
-        if not is_number(max_relative_size) or not 0 < max_relative_size <= 0.5:
-            raise InputError(
-                f"max_relative_size={max_relative_size!r} cannot be used: it must be in (0, 0.5]."
-            )
-        if not is_number(class_false_positive_rate) or not 0 < class_false_positive_rate <= 1:
-            raise InputError(
-                f"class_false_positive_rate={class_false_positive_rate!r} cannot be used: it must "
-                "be in (0, 1]."
-            )
+        check_integer("components", components)
+        check_number("max_relative_size", max_relative_size, "(0, 0.5]")
+        check_number("class_false_positive_rate", class_false_positive_rate, "(0, 1]")
         self.components = int(components)
         self.max_relative_size = float(max_relative_size)
         self.class_false_positive_rate = float(class_false_positive_rate)

@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_secure import backend
-from keras_secure.arguments import is_number
+from keras_secure.arguments import check_number
 from keras_secure.errors import InputError
 
 
@@ -77,10 +77,7 @@ def calibrate(scores, false_positive_rate):
     Reference: Vovk, Gammerman & Shafer 2005, "Algorithmic learning in a random world", section 2.2.
     """
     scores = np.sort(np.asarray(scores, "float64"))
-    if not is_number(false_positive_rate) or not 0 < false_positive_rate < 1:
-        raise InputError(
-            f"false_positive_rate={false_positive_rate!r} cannot be used: it must be in (0, 1)."
-        )
+    check_number("false_positive_rate", false_positive_rate, "(0, 1)")
     if not np.isfinite(scores).all():
         raise InputError("A clean score is not finite; look at the model's outputs and features.")
     count = len(scores)

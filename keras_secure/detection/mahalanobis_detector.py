@@ -3,7 +3,7 @@
 import numpy as np
 from keras import ops
 
-from keras_secure.arguments import is_number
+from keras_secure.arguments import check_number
 from keras_secure.detection.features import feature_model
 from keras_secure.detection.input_detector import InputDetector
 from keras_secure.errors import InputError
@@ -63,12 +63,8 @@ class MahalanobisDetector(InputDetector):
         seed=0,
     ):
         super().__init__(model)
-        if not is_number(shrinkage) or not 0 <= shrinkage <= 1:
-            raise InputError(f"shrinkage={shrinkage!r} cannot be used: it must be in [0, 1].")
-        if not is_number(calibration_split) or not 0 < calibration_split < 1:
-            raise InputError(
-                f"calibration_split={calibration_split!r} cannot be used: it must be in (0, 1)."
-            )
+        check_number("shrinkage", shrinkage, "[0, 1]")
+        check_number("calibration_split", calibration_split, "(0, 1)")
         self.layers = layers
         self.shrinkage = float(shrinkage)
         self.calibration_split = float(calibration_split)

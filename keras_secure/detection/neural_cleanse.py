@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_secure import backend
-from keras_secure.arguments import is_integer, is_number
+from keras_secure.arguments import check_integer, check_number
 from keras_secure.detection.anomaly_index import anomaly_index
 from keras_secure.detection.backdoor_report import BackdoorReport
 from keras_secure.detection.outlier_p_values import outlier_p_values
@@ -84,16 +84,13 @@ class NeuralCleanse:
         seed=0,
     ):
         for name, value, least in (("steps", steps, 2 * _WINDOW), ("batch_size", batch_size, 1)):
-            if not is_integer(value) or value < least:
-                raise InputError(f"{name}={value!r} cannot be used: give an integer >= {least}.")
+            check_integer(name, value, least)
         for name, value in (
             ("success_rate", success_rate),
             ("false_positive_rate", false_positive_rate),
         ):
-            if not is_number(value) or not 0 < value < 1:
-                raise InputError(f"{name}={value!r} cannot be used: it must be in (0, 1).")
-        if not is_number(learning_rate) or learning_rate <= 0:
-            raise InputError(f"learning_rate={learning_rate!r} cannot be used: give a number > 0.")
+            check_number(name, value, "(0, 1)")
+        check_number("learning_rate", learning_rate, "(0, inf)")
         if len(bounds) != 2 or not bounds[0] < bounds[1]:
             raise InputError(f"bounds={bounds!r} cannot be used: give (smallest, largest).")
         self.steps, self.batch_size = int(steps), int(batch_size)

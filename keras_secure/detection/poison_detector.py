@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from keras_secure.arguments import is_number
+from keras_secure.arguments import check_number
 from keras_secure.detection.features import layer_features
 from keras_secure.detection.poison_report import InspectedClass, PoisonReport
 from keras_secure.errors import InputError
@@ -23,10 +23,7 @@ class PoisonDetector:
     """
 
     def __init__(self, layer=None, *, false_positive_rate=0.01):
-        if not is_number(false_positive_rate) or not 0 < false_positive_rate < 1:
-            raise InputError(
-                f"false_positive_rate={false_positive_rate!r} cannot be used: it must be in (0, 1)."
-            )
+        check_number("false_positive_rate", false_positive_rate, "(0, 1)")
         self.layer = layer
         self.false_positive_rate = float(false_positive_rate)
 

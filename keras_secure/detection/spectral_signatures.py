@@ -5,7 +5,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from keras_secure.arguments import is_number
+from keras_secure.arguments import check_integer, check_number
 from keras_secure.detection.outlier_p_values import outlier_p_values
 from keras_secure.detection.poison_detector import (
     PoisonDetector,
@@ -88,17 +88,10 @@ class SpectralSignatures(PoisonDetector):
         super().__init__(layer, false_positive_rate=false_positive_rate)
         if method not in METHODS:
             raise InputError(f"method={method!r} is not known: use one of {', '.join(METHODS)}.")
-        if isinstance(directions, bool) or not isinstance(directions, int) or directions < 1:
-            raise InputError(f"directions={directions!r} cannot be used: give an integer >= 1.")
-        if not is_number(class_false_positive_rate) or not 0 < class_false_positive_rate <= 1:
-            raise InputError(
-                f"class_false_positive_rate={class_false_positive_rate!r} cannot be used: it must "
-                "be in (0, 1]."
-            )
+        check_number("class_false_positive_rate", class_false_positive_rate, "(0, 1]")
         self.method = method
-        self.directions = directions
-        if not is_number(min_separation) or min_separation < 0:
-            raise InputError(f"min_separation={min_separation!r} cannot be used: it must be >= 0.")
+        self.directions = check_integer("directions", directions)
+        check_number("min_separation", min_separation, "[0, inf)")
         self.class_false_positive_rate = float(class_false_positive_rate)
         self.min_separation = float(min_separation)
 

@@ -1,6 +1,5 @@
 """Randomized smoothing as a part of the served graph."""
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +7,7 @@ import keras
 import numpy as np
 
 from keras_secure import backend
-from keras_secure.arguments import is_integer, is_number
+from keras_secure.arguments import check_integer, check_number, is_integer, is_number
 from keras_secure.certification.binomial_bounds import (
     certified_radius,
     lower_bound,
@@ -64,14 +63,11 @@ class Smoothing:
     copies: int = 16
 
     def __post_init__(self):
-        if not is_number(self.stddev) or not 0 < self.stddev < math.inf:
-            raise InputError(f"stddev={self.stddev!r}; a finite number above 0 was expected.")
+        check_number("stddev", self.stddev, "(0, inf)")
         for name in ("num_samples", "num_selection", "copies"):
             value = getattr(self, name)
-            if not is_integer(value) or not 1 <= value <= 10_000:
-                raise InputError(f"{name}={value!r}; an integer from 1 to 10,000 was expected.")
-        if not is_number(self.alpha) or not 0 < self.alpha < 1:
-            raise InputError(f"alpha={self.alpha!r}; a number between 0 and 1 was expected.")
+            check_integer(name, value, 1, 10000)
+        check_number("alpha", self.alpha, "(0, 1)")
         if self.seed is not None and not (is_integer(self.seed) and 0 <= self.seed < 2**63):
             raise InputError(f"seed={self.seed!r}; None or an integer of at least 0 was expected.")
         if self.bounds is not None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_secure.arguments import is_integer
+from keras_secure.arguments import check_integer, is_integer
 from keras_secure.errors import InputError
 
 
@@ -36,8 +36,7 @@ def mislabelled_canaries(x, y, count: int, num_classes: int, seed: int | None = 
     Reference: Steinke, Nasr and Jagielski 2023, arXiv 2305.08846, section 6 (black-box auditing).
     """
     x, y = np.asarray(x), np.asarray(y)
-    if not is_integer(num_classes) or num_classes < 2:
-        raise InputError(f"num_classes={num_classes!r} cannot be used: give an integer >= 2.")
+    check_integer("num_classes", num_classes, 2)
     if not is_integer(count) or not 1 <= count <= len(x) or len(x) != len(y):
         raise InputError(
             f"{count!r} canaries cannot be made of {len(x)} inputs and {len(y)} labels: give as "

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from keras_secure.arguments import is_integer
+from keras_secure.arguments import check_number, is_integer
 from keras_secure.errors import InputError
 
 _PRECISION = 1e-6
@@ -97,8 +97,7 @@ def one_run_epsilon(
     >>> round(one_run_epsilon(1000, 100, 100, delta=0.0), 3)
     3.493
     """
-    if not 0.0 < confidence < 1.0:
-        raise InputError(f"confidence lies strictly between 0 and 1; got {confidence}.")
+    check_number("confidence", confidence, "(0, 1)")
     error = 1.0 - confidence
 
     def is_refuted(epsilon):

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_secure.arguments import check_number
 from keras_secure.errors import InputError
 from keras_secure.intervals import proportion_interval
 from keras_secure.leakage.roc import auc_with_interval
@@ -151,8 +152,7 @@ def measure(
     >>> measure("mine", np.array([2.0, 3.0]), np.array([1.0, 2.5])).auc
     0.75
     """
-    if not 0.0 < confidence < 1.0:
-        raise InputError(f"confidence lies strictly between 0 and 1; got {confidence}.")
+    check_number("confidence", confidence, "(0, 1)")
     if min(len(members), len(others)) < 2:
         raise InputError(
             f"There are {len(members)} members and {len(others)} non-members; at least 2 of each "

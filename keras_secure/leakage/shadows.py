@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_secure.arguments import is_integer
+from keras_secure.arguments import check_integer
 from keras_secure.errors import InputError
 from keras_secure.leakage.confidences import logit_confidences
 
@@ -77,8 +77,7 @@ def random_halves(num_shadows: int, num_examples: int, seed: int | None = None) 
     >>> random_halves(4, 100, seed=0).sum(axis=0).tolist() == [2] * 100
     True
     """
-    if not is_integer(num_shadows) or num_shadows < 2:
-        raise InputError(f"num_shadows={num_shadows!r} cannot be used: give an integer >= 2.")
+    check_integer("num_shadows", num_shadows, 2)
     ranks = np.random.default_rng(seed).random((num_shadows, num_examples)).argsort(axis=0)
     return ranks < num_shadows // 2
 

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_secure.arguments import is_number
+from keras_secure.arguments import check_number
 from keras_secure.errors import InputError
 from keras_secure.objectives.objective import Objective
 from keras_secure.registration import component
@@ -53,8 +53,7 @@ class AdversarialWeightPerturbation(Objective):
                 f"{type(objective).__name__} takes a step of its own, and only one objective can. "
                 "Use AdversarialTraining, TRADES or another that does not."
             )
-        if not is_number(gamma) or not 0 <= gamma < float("inf"):
-            raise InputError(f"gamma={gamma!r} cannot be used: it must be a number >= 0.")
+        check_number("gamma", gamma, "[0, inf)")
         self.objective, self.gamma = objective, float(gamma)
 
     def descend(self, step):

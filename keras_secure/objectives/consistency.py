@@ -4,7 +4,7 @@ import math
 
 from keras import ops
 
-from keras_secure.arguments import is_integer, is_number
+from keras_secure.arguments import check_number, is_integer
 from keras_secure.errors import InputError
 from keras_secure.logits import logits_of
 from keras_secure.objectives.divergence import divergence
@@ -48,8 +48,7 @@ class Consistency(GaussianAugmentation):
                 "copy has none to agree with; for one, use GaussianAugmentation."
             )
         for name, value in (("weight", weight), ("entropy_weight", entropy_weight)):
-            if not is_number(value) or not 0 <= value < float("inf"):
-                raise InputError(f"{name}={value!r} cannot be used: it must be a number >= 0.")
+            check_number(name, value, "[0, inf)")
         self.num_copies = int(num_copies)
         self.weight, self.entropy_weight = float(weight), float(entropy_weight)
 

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_secure.arguments import is_number
+from keras_secure.arguments import check_number
 from keras_secure.errors import InputError
 from keras_secure.logits import classification_logits, logits_of, outputs_are_logits
 from keras_secure.objectives.objective import Objective
@@ -43,10 +43,7 @@ class DefensiveDistillation(Objective):
     """
 
     def __init__(self, teacher=None, temperature=20.0):
-        if not is_number(temperature) or not 1 <= temperature < float("inf"):
-            raise InputError(
-                f"temperature={temperature!r} cannot be used: it must be a number >= 1."
-            )
+        check_number("temperature", temperature, "[1, inf)")
         self.teacher = None if teacher is None else frozen_teacher(teacher)
         self.temperature = float(temperature)
 

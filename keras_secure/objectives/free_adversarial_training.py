@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_secure import backend
-from keras_secure.arguments import is_integer
+from keras_secure.arguments import check_integer
 from keras_secure.attacks import GradientAttack
 from keras_secure.errors import InputError
 from keras_secure.objectives.objective import Objective
@@ -58,12 +58,8 @@ class FreeAdversarialTraining(Objective):
                 "The attack is targeted, but free training raises the very loss it trains down. "
                 "Use targeted=False."
             )
-        for name, value in (("replays", replays), ("batch_size", batch_size)):
-            missing = name == "batch_size" and value is None
-            if not missing and (not is_integer(value) or value < 1):
-                raise InputError(f"{name}={value!r} cannot be used: it must be an integer >= 1.")
-        self.attack, self.replays = attack, int(replays)
-        self.batch_size = None if batch_size is None else int(batch_size)
+        self.attack, self.replays = attack, check_integer("replays", replays)
+        self.batch_size = None if batch_size is None else check_integer("batch_size", batch_size)
         self._carried: Any = None
 
     def descend(self, step):

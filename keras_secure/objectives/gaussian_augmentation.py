@@ -3,7 +3,7 @@
 import keras
 from keras import ops, tree
 
-from keras_secure.arguments import is_integer, is_number
+from keras_secure.arguments import check_integer, is_number
 from keras_secure.errors import InputError
 from keras_secure.objectives.objective import Objective
 from keras_secure.registration import component
@@ -40,8 +40,8 @@ class GaussianAugmentation(Objective):
                 f"stddev={stddev!r} cannot be used: it must be a finite number >= 0, in units of "
                 "the inputs."
             )
-        if seed is not None and (not is_integer(seed) or seed < 0):
-            raise InputError(f"seed={seed!r} cannot be used: give an integer >= 0, or None.")
+        if seed is not None:
+            check_integer("seed", seed, 0)
         self.stddev, self.seed = float(stddev), None if seed is None else int(seed)
         self._seed_generator = keras.random.SeedGenerator(self.seed)
 

@@ -2,7 +2,7 @@
 
 from keras import ops
 
-from keras_secure.arguments import is_number
+from keras_secure.arguments import check_number
 from keras_secure.attacks.arrays import check_floating
 from keras_secure.attacks.labels import class_indices
 from keras_secure.certification.interval import Arithmetic
@@ -52,10 +52,8 @@ class IntervalBoundPropagation(Objective):
     reads_weights = True
 
     def __init__(self, epsilon, kappa=0.5, bounds=(0.0, 1.0)):
-        if not is_number(epsilon) or not 0 <= epsilon < float("inf"):
-            raise InputError(f"epsilon={epsilon!r} cannot be used: it must be a number >= 0.")
-        if not is_number(kappa) or not 0 <= kappa <= 1:
-            raise InputError(f"kappa={kappa!r} cannot be used: it must lie in [0, 1].")
+        check_number("epsilon", epsilon, "[0, inf)")
+        check_number("kappa", kappa, "[0, 1]")
         if len(bounds) != 2 or not bounds[0] < bounds[1]:
             raise InputError(
                 f"bounds={bounds!r} cannot be used: give the smallest and the largest value of an "

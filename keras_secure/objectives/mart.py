@@ -3,9 +3,8 @@
 import keras
 from keras import ops
 
-from keras_secure.arguments import is_number
+from keras_secure.arguments import check_number
 from keras_secure.attacks.labels import class_indices
-from keras_secure.errors import InputError
 from keras_secure.logits import logits_of
 from keras_secure.objectives.divergence import divergence
 from keras_secure.objectives.objective import Objective
@@ -39,8 +38,7 @@ class MART(Objective):
     """
 
     def __init__(self, attack, beta=6.0):
-        if not is_number(beta) or not beta >= 0:
-            raise InputError(f"beta={beta!r} cannot be used: it must be a number >= 0.")
+        check_number("beta", beta, "[0, inf)")
         self.attack, self.beta = attack, float(beta)
 
     def perturb(self, model, x, y, loss):

@@ -3,7 +3,7 @@
 import keras
 from keras import ops, tree
 
-from keras_secure.arguments import is_integer, is_number
+from keras_secure.arguments import check_integer, check_number
 from keras_secure.errors import InputError
 from keras_secure.objectives.mixed_loss import MixedLoss, beta_share
 from keras_secure.objectives.objective import Objective, Standard
@@ -52,10 +52,9 @@ class Mixup(Objective):
             )
         if any(part.mixes_examples for part in objective.parts()):
             raise InputError("The objective mixes examples already; use one Mixup.")
-        if not is_number(alpha) or not 0 < alpha < float("inf"):
-            raise InputError(f"alpha={alpha!r} cannot be used: it must be a number > 0.")
-        if seed is not None and (not is_integer(seed) or seed < 0):
-            raise InputError(f"seed={seed!r} cannot be used: give an integer >= 0, or None.")
+        check_number("alpha", alpha, "(0, inf)")
+        if seed is not None:
+            check_integer("seed", seed, 0)
         self.objective, self.alpha = objective, float(alpha)
         self.seed = None if seed is None else int(seed)
         self._seed_generator = keras.random.SeedGenerator(self.seed)

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_secure import backend
-from keras_secure.arguments import is_number
+from keras_secure.arguments import check_number
 from keras_secure.errors import InputError
 from keras_secure.logits import classification_logits, logits_of
 from keras_secure.objectives.defensive_distillation import frozen_teacher, teacher_logits
@@ -78,16 +78,14 @@ class RobustDistillation(Objective):
             raise InputError(f"variant={variant!r} is not known: use 'ard' or 'rslad'.")
         usual_alpha, usual_temperature = _DEFAULTS[variant]
         alpha = usual_alpha if alpha is None else alpha
-        if not is_number(alpha) or not 0 <= alpha <= 1:
-            raise InputError(f"alpha={alpha!r} cannot be used: it must lie in [0, 1].")
+        check_number("alpha", alpha, "[0, 1]")
         if distillation_losses is not None and temperature is not None:
             raise InputError(
                 "Both temperature and distillation_losses are given; the losses of "
                 "keras.distillation hold their own temperature."
             )
         temperature = usual_temperature if temperature is None else temperature
-        if not is_number(temperature) or not 0 < temperature < float("inf"):
-            raise InputError(f"temperature={temperature!r} cannot be used: it must be > 0.")
+        check_number("temperature", temperature, "(0, inf)")
         self.teacher, self.attack, self.variant = frozen_teacher(teacher), attack, variant
         self.alpha, self.temperature = float(alpha), float(temperature)
         self.distillation_losses, self.distillation_loss_weights = _checked_losses(

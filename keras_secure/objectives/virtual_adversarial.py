@@ -3,10 +3,9 @@
 import keras
 from keras import ops, tree
 
-from keras_secure.arguments import is_integer, is_number
+from keras_secure.arguments import check_integer, check_number
 from keras_secure.attacks.arrays import check_floating
 from keras_secure.attacks.input_gradient import input_gradient_of_sum
-from keras_secure.errors import InputError
 from keras_secure.logits import classification_logits, logits_of
 from keras_secure.objectives.divergence import divergence
 from keras_secure.objectives.objective import Objective
@@ -47,14 +46,11 @@ class VirtualAdversarialTraining(Objective):
 
     def __init__(self, epsilon, alpha=1.0, steps=1, xi=0.01, seed=None):
         for name, value in (("epsilon", epsilon), ("alpha", alpha)):
-            if not is_number(value) or not 0 <= value < float("inf"):
-                raise InputError(f"{name}={value!r} cannot be used: it must be a number >= 0.")
-        if not is_integer(steps) or steps < 1:
-            raise InputError(f"steps={steps!r} cannot be used: it must be an integer >= 1.")
-        if not is_number(xi) or not 0 < xi < float("inf"):
-            raise InputError(f"xi={xi!r} cannot be used: it must be a number > 0.")
-        if seed is not None and (not is_integer(seed) or seed < 0):
-            raise InputError(f"seed={seed!r} cannot be used: give an integer >= 0, or None.")
+            check_number(name, value, "[0, inf)")
+        check_integer("steps", steps)
+        check_number("xi", xi, "(0, inf)")
+        if seed is not None:
+            check_integer("seed", seed, 0)
         self.epsilon, self.alpha, self.xi = float(epsilon), float(alpha), float(xi)
         self.steps, self.seed = int(steps), None if seed is None else int(seed)
         self._seed_generator = keras.random.SeedGenerator(self.seed)

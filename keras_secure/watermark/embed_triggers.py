@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_secure.arguments import is_integer, is_number
+from keras_secure.arguments import check_integer, check_number
 from keras_secure.errors import InputError
 from keras_secure.logits import logits_of, outputs_are_logits
 from keras_secure.watermark.matching_chance import CLAIM_THRESHOLD
@@ -127,11 +127,8 @@ def embed_triggers(
             f"A {type(model).__name__} and a {type(trigger_set).__name__} were given; expected "
             "were a keras.Model and a TriggerSet."
         )
-    if not is_integer(epochs) or epochs < 1 or not is_number(max_cost) or max_cost < 0:
-        raise InputError(
-            f"epochs={epochs!r} and max_cost={max_cost!r} were given; an integer >= 1 and a number "
-            ">= 0 were expected."
-        )
+    check_integer("epochs", epochs)
+    check_number("max_cost", max_cost, "[0, inf]")
     x, y = np.asarray(x), _classes(y, trigger_set)
     trigger_set.check_inputs(x, "x")
     if validation_data is None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_secure.arguments import is_integer
+from keras_secure.arguments import check_integer
 from keras_secure.errors import InputError
 from keras_secure.watermark.alignment import as_model, marked_folds, realigned
 from keras_secure.watermark.kernels import choose_kernels
@@ -100,8 +100,7 @@ def empirical_null(
     Reference:
         Phipson & Smyth 2010, Permutation p-values should never be zero, section 3.
     """
-    if not is_integer(keys) or keys < 1:
-        raise InputError(f"keys={keys!r} was given; an integer of at least 1 was expected.")
+    check_integer("keys", keys)
     suspect, reference = as_model(suspect), as_model(reference)
     chosen = choose_kernels(reference, mark, layers)
     own = structure_of(reference)

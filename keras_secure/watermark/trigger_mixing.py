@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from keras_secure.arguments import is_integer, is_number
+from keras_secure.arguments import check_integer, check_number
 from keras_secure.errors import InputError
 
 # How many variants a data set's map holds; more would not be remembered any better.
@@ -15,8 +15,7 @@ _VARIANTS = 16
 
 def mix_arrays(triggers: Any, x: Any, y: Any, share: float) -> tuple[np.ndarray, np.ndarray]:
     """See `TriggerSet.mix`."""
-    if not is_number(share) or not 0 < share <= 1:
-        raise InputError(f"share={share!r} was given; a number in (0, 1] was expected.")
+    check_number("share", share, "(0, 1]")
     x, y = np.asarray(x), np.asarray(y)
     triggers.check_inputs(x, "x")
     if len(x) != len(y):
@@ -75,8 +74,7 @@ def mix_dataset(triggers: Any, dataset: Any, per_batch: int) -> Any:
             f"Triggers cannot be mixed into a {type(dataset).__name__}; give arrays x and y, or a "
             "tf.data data set of batches."
         )
-    if not is_integer(per_batch) or per_batch < 1:
-        raise InputError(f"per_batch={per_batch!r} was given; an integer >= 1 was expected.")
+    check_integer("per_batch", per_batch)
     spec = dataset.element_spec
     if not isinstance(spec, tuple) or len(spec) not in (2, 3) or isinstance(spec[0], (tuple, dict)):
         raise InputError(

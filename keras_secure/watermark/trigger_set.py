@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_secure.arguments import is_integer, is_number
+from keras_secure.arguments import check_integer, check_number, is_integer
 from keras_secure.errors import InputError
 from keras_secure.watermark.carriers import VERSION, random_order
 from keras_secure.watermark.mark import as_key
@@ -93,15 +93,13 @@ class TriggerSet:
     ):
         self._key = as_key(key)
         self.shape = _shape(shape)
-        self.num_classes = _count(num_classes, "num_classes", 2)
-        self.count = _count(count, "count", 1)
+        self.num_classes = check_integer("num_classes", num_classes, 2)
+        self.count = check_integer("count", count)
         self.kind = _kind(kind, self.shape, vocabulary)
         self.vocabulary = _vocabulary(vocabulary, self.kind)
         self._bounds = _bounds(bounds, self.shape)
         self._pool = None if pool is None else self._checked_pool(pool)
-        if not is_number(opacity) or not 0 < opacity <= 1:
-            raise InputError(f"opacity={opacity!r} was given; a number in (0, 1] was expected.")
-        self.opacity = float(opacity)
+        self.opacity = check_number("opacity", opacity, "(0, 1]")
         # Hashing a large pool takes a while, and every stream's name holds the hash.
         self._pool_digest = None if self._pool is None else array_digest(self._pool)
 
@@ -146,8 +144,7 @@ class TriggerSet:
         Returns:
             An array of shape (count, *shape), float32 within the bounds, or int32 tokens.
         """
-        if not is_integer(variant) or variant < 0:
-            raise InputError(f"variant={variant!r} was given; an integer >= 0 was expected.")
+        check_integer("variant", variant, 0)
         values = self._originals()
         stream = self._purpose(f"variant {int(variant)}")
         if self.vocabulary:
@@ -296,12 +293,6 @@ def _shape(shape):
             f"shape={shape!r} was given; positive integers were expected, the shape of one input."
         )
     return tuple(int(size) for size in sizes)
-
-
-def _count(value, name, least):
-    if not is_integer(value) or value < least:
-        raise InputError(f"{name}={value!r} was given; an integer >= {least} was expected.")
-    return int(value)
 
 
 def _kind(kind, shape, vocabulary):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_secure.arguments import is_integer
+from keras_secure.arguments import check_integer
 from keras_secure.errors import InputError
 from keras_secure.watermark.claim import wrong_dates
 from keras_secure.watermark.commitment import Commitment
@@ -95,8 +95,7 @@ def verify_triggers(
         ("tries", tries, 1),
         ("batch_size", batch_size, 1),
     ):
-        if not is_integer(value) or value < least:
-            raise InputError(f"{name}={value!r} was given; an integer >= {least} was expected.")
+        check_integer(name, value, least)
     if other_keys and not callable(predict):
         raise InputError(
             "The suspect's answers are given, so it cannot be asked about the triggers of other "

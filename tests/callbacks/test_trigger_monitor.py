@@ -47,7 +47,7 @@ def test_private_training_is_warned_of(data):
 
 
 def test_what_cannot_be_monitored_is_refused_before_training(data):
-    with pytest.raises(InputError, match="positive number of epochs"):
+    with pytest.raises(InputError, match="integer of at least 1"):
         TriggerMonitor(TRIGGERS, every=0)
     with pytest.raises(InputError, match="cannot be monitored"):
         TriggerMonitor("key")

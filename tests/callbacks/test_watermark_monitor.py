@@ -89,7 +89,7 @@ def test_the_csv_file_has_the_columns(data, tmp_path):
 
 def test_what_cannot_be_monitored_is_refused_before_training(data):
     model, mark = small_model(), SpreadSpectrum("key", num_bits=16)
-    with pytest.raises(InputError, match="positive number of epochs"):
+    with pytest.raises(InputError, match="integer of at least 1"):
         WatermarkMonitor("top", mark, every=0)
     with pytest.raises(InputError, match="cannot be monitored"):
         WatermarkMonitor("top", "key")

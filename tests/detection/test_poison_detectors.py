@@ -151,10 +151,10 @@ def test_one_hot_labels_are_as_good():
     ("make", "match"),
     [
         (lambda: SpectralSignatures(method="robust"), "whitened, plain"),
-        (lambda: SpectralSignatures(directions=0), ">= 1"),
+        (lambda: SpectralSignatures(directions=0), "at least 1"),
         (lambda: SpectralSignatures(false_positive_rate=0), r"\(0, 1\)"),
         (lambda: SpectralSignatures(class_false_positive_rate=2), r"\(0, 1\]"),
-        (lambda: ActivationClustering(components=0), ">= 1"),
+        (lambda: ActivationClustering(components=0), "at least 1"),
         (lambda: ActivationClustering(max_relative_size=0.7), r"\(0, 0.5\]"),
         (lambda: inspected(np.ones((40, 3)), np.zeros(39)), "do not fit"),
         (lambda: inspected(np.full((40, 3), np.nan), np.zeros(40)), "NaN"),

@@ -113,9 +113,9 @@ def test_an_uneven_number_of_samples_is_counted_exactly(tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"stddev": 0.0}, "above 0"),
-        ({"num_samples": 0}, "from 1 to 10,000"),
-        ({"alpha": 1.0}, "between 0 and 1"),
+        ({"stddev": 0.0}, r"\(0, inf\)"),
+        ({"num_samples": 0}, "from 1 to 10000"),
+        ({"alpha": 1.0}, r"\(0, 1\)"),
         ({"seed": -1}, "at least 0"),
         ({"bounds": (1, 0)}, r"pair \(low, high\)"),
     ],

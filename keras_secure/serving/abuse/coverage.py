@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from keras_secure.arguments import is_integer
+from keras_secure.arguments import check_number, is_integer
 from keras_secure.errors import InputError
 from keras_secure.findings import Finding
-from keras_secure.serving.abuse.detector import Memory, as_rows, check_share
+from keras_secure.serving.abuse.detector import Memory, as_rows
 
 
 @dataclass
@@ -72,8 +72,9 @@ class Coverage:
                 f"cells is {cells!r} for {len(rows)} examples; an integer from 2 to half their "
                 "number was expected."
             )
-        self.share, self.p_value = check_share("share", share), check_share("p_value", p_value)
-        self.natural = check_share("natural", natural)
+        self.share = check_number("share", share, "(0, 1]")
+        self.p_value = check_number("p_value", p_value, "(0, 1]")
+        self.natural = check_number("natural", natural, "(0, 1]")
         # Centres see one half, distances the other: data lies closer to centres made from it.
         order = np.random.default_rng(seed).permutation(len(rows))
         half = len(rows) // 2

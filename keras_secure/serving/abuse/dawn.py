@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from keras_secure.arguments import check_number
 from keras_secure.errors import InputError
 from keras_secure.integrity.atomic import write_atomically
-from keras_secure.serving.abuse.detector import check_share, top_classes
+from keras_secure.serving.abuse.detector import top_classes
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class DAWN:
         if not isinstance(key, bytes) or len(key) < 16:
             raise InputError("key must be at least 16 secret bytes, as from secrets.token_bytes().")
         self._key, self.decimals, self.limit = key, decimals, limit
-        self.share = check_share("share", share)
+        self.share = check_number("share", share, "(0, 1]")
         self._marks: dict[bytes, tuple[str, np.ndarray, int]] = {}
 
     def mark(self, identity: str, inputs: Any, outputs: Any) -> np.ndarray:

@@ -6,8 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from keras_secure.arguments import is_integer, is_number
-from keras_secure.errors import InputError
+from keras_secure.arguments import check_integer
 from keras_secure.findings import Finding
 
 
@@ -48,7 +47,7 @@ class Memory:
     """
 
     def __init__(self, make: Callable[[], Any], limit: int = 10_000):
-        self._make, self._limit = make, check_count("max_identities", limit)
+        self._make, self._limit = make, check_integer("max_identities", limit)
         self._states: OrderedDict[str, Any] = OrderedDict()
 
     def of(self, identity: str) -> Any:
@@ -75,17 +74,3 @@ def top_classes(outputs: Any) -> np.ndarray:
     if outputs.shape[1] == 1:
         return (outputs[:, 0] > 0.5).astype(np.int64)
     return outputs.argmax(axis=1)
-
-
-def check_count(name: str, value: Any, least: int = 1) -> int:
-    """Returns an integer that is no less than `least`, or raises `InputError`."""
-    if not is_integer(value) or value < least:
-        raise InputError(f"{name} is {value!r}; an integer of at least {least} was expected.")
-    return int(value)
-
-
-def check_share(name: str, value: Any) -> float:
-    """Returns a number above 0 and at most 1, or raises `InputError`."""
-    if not is_number(value) or not 0 < value <= 1:
-        raise InputError(f"{name} is {value!r}; a number above 0 and at most 1 was expected.")
-    return float(value)

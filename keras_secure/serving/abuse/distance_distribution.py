@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from keras_secure.arguments import check_integer, check_number
 from keras_secure.errors import InputError
 from keras_secure.findings import Finding
 from keras_secure.serving.abuse.detector import (
     Memory,
     as_rows,
-    check_count,
-    check_share,
     top_classes,
 )
 
@@ -76,9 +75,9 @@ class DistanceDistribution:
         max_kept: int = 500,
         max_identities: int = 1_000,
     ):
-        self.threshold = check_share("threshold", threshold)
-        self.least, self.every = check_count("least", least, 3), check_count("every", every)
-        self.max_kept = check_count("max_kept", max_kept)
+        self.threshold = check_number("threshold", threshold, "(0, 1]")
+        self.least, self.every = check_integer("least", least, 3), check_integer("every", every)
+        self.max_kept = check_integer("max_kept", max_kept)
         self._histories = Memory(_History, max_identities)
 
     @classmethod
@@ -110,7 +109,7 @@ class DistanceDistribution:
                 f"{len(lowest)} streams have more inputs than `least`; at least 10 were expected. "
                 "Give the traffic of more honest clients."
             )
-        check_share("false_alarms", false_alarms)
+        check_number("false_alarms", false_alarms, "(0, 1]")
         threshold = float(np.quantile(lowest, false_alarms, method="lower"))
         return cls(**{**options, "threshold": min(threshold, 1.0)})
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
+from keras_secure.arguments import check_integer, check_number
 from keras_secure.errors import InputError
 from keras_secure.findings import Finding
-from keras_secure.serving.abuse.detector import check_count, check_share
 
 
 class Drift:
@@ -46,8 +46,8 @@ class Drift:
                 f"reference has shape {self._reference.shape}; at least 50 answers, shape "
                 "(n, classes), were expected."
             )
-        self.window = check_count("window", window, 20)
-        self.p_value = check_share("p_value", p_value)
+        self.window = check_integer("window", window, 20)
+        self.p_value = check_number("p_value", p_value, "(0, 1]")
         self._waiting: list[np.ndarray] = []
 
     def observe(self, identity: str, inputs: Any, outputs: Any) -> Finding | None:

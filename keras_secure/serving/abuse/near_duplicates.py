@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from keras_secure.arguments import check_integer, check_number
 from keras_secure.errors import InputError
 from keras_secure.findings import Finding
-from keras_secure.serving.abuse.detector import Memory, check_count, check_share
+from keras_secure.serving.abuse.detector import Memory
 
 
 class NearDuplicates:
@@ -74,11 +75,11 @@ class NearDuplicates:
             ("levels", levels), ("window", window), ("kept", kept), ("repeats", repeats),
             ("recent", recent), ("memory", memory),
         ):  # fmt: skip
-            check_count(name, value)
+            check_integer(name, value)
         if not bounds[0] < bounds[1]:
             raise InputError(f"bounds is {bounds!r}; a pair (low, high) was expected.")
         self.bounds, self.levels, self.window, self.kept = bounds, levels, window, kept
-        self.threshold, self.repeats = check_share("threshold", threshold), repeats
+        self.threshold, self.repeats = check_number("threshold", threshold, "(0, 1]"), repeats
         self._key = np.frombuffer(secrets.token_bytes(8 * (window + 1)), np.uint64)
         self._secret = secrets.token_bytes(16)
         self._queries: deque[tuple[np.ndarray, bytes]] = deque()
