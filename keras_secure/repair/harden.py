@@ -4,14 +4,15 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_secure.arguments import is_integer, is_number
+from keras_secure.arguments import check_integer, check_number
 from keras_secure.attacks import APGD, PGD, Attack, Square, evaluate
 from keras_secure.errors import InputError, PrivacyError
-from keras_secure.findings import Finding
 from keras_secure.logits import outputs_are_logits
 from keras_secure.objectives import AdversarialTraining
 from keras_secure.optimizers import DPOptimizer
+from keras_secure.repair.hardening_findings import hardening_findings
 from keras_secure.repair.hardening_report import HardeningReport
+from keras_secure.repair.hardening_watch import HardeningWatch
 from keras_secure.training import SecureModel, inner_model
 from keras_secure.training.fit_guards import last_private_optimizer
 
@@ -115,7 +116,7 @@ def harden(
     judges = [attack, *stronger_attacks]
     before = evaluate(model, x_report, y_report, judges, **measured)
     original = model.get_weights()
-    watch = _Watch(
+    watch = HardeningWatch(
         lambda: evaluate(model, x_decide, y_decide, attack, **measured),
         model,
         target_robust_accuracy,
@@ -155,7 +156,7 @@ def harden(
         history=tuple(watch.history),
         before=before,
         after=after,
-        findings=_findings(
+        findings=hardening_findings(
             watch,
             before,
             after,
@@ -168,50 +169,6 @@ def harden(
     )
 
 
-class _Watch(keras.callbacks.Callback):
-    """Measures after each epoch, keeps the best weights within the bound, and ends training."""
-
-    def __init__(self, measure, inner, target, max_clean_drop, warmup_epochs):
-        super().__init__()
-        self.measure, self.inner = measure, inner
-        self.target, self.max_clean_drop = target, max_clean_drop
-        self.warmup_epochs = warmup_epochs
-        self.history = []
-        self.best, self.best_robust = None, -1.0
-        self.done = self.improved = False
-
-    def look(self, epoch):
-        """Measures, and says whether both bounds are met."""
-        report = self.measure()
-        clean, robust = report.clean.value, report.worst_case.value
-        self.history.append({"epoch": epoch, "clean": clean, "robust": robust})
-        first = self.history[0]
-        affordable = clean >= first["clean"] - self.max_clean_drop
-        if affordable and robust > self.best_robust:
-            self.best, self.best_robust = self.inner.get_weights(), robust
-            self.improved = robust > first["robust"]
-        self.done = affordable and robust >= self.target
-        return self.done
-
-    def on_train_begin(self, logs=None):
-        """Lets the radius that is trained on grow."""
-        self._scale = None
-        if self.warmup_epochs:
-            self._scale, is_new = self.model.objective.scale_epsilon()
-            if is_new and self.model.train_function is not None:
-                self.model.make_train_function(force=True)
-
-    def on_epoch_begin(self, epoch, logs=None):
-        """Sets the radius of this epoch."""
-        if self._scale is not None:
-            self._scale.assign(min(1.0, (epoch + 1) / (self.warmup_epochs + 1)))
-
-    def on_epoch_end(self, epoch, logs=None):
-        """Ends training when both bounds are met."""
-        if self.look(epoch + 1):
-            self.model.stop_training = True
-
-
 def _check(model, attack, target, max_clean_drop, epochs, warmup_epochs):
     if not isinstance(model, keras.Model):
         raise InputError(f"harden trains a keras.Model and was given a {type(model).__name__}.")
@@ -220,15 +177,10 @@ def _check(model, attack, target, max_clean_drop, epochs, warmup_epochs):
             f"{attack!r} cannot be hardened against: give one untargeted Attack whose epsilon is "
             "above 0."
         )
-    if not is_number(target) or not 0 < target <= 1:
-        raise InputError(f"target_robust_accuracy={target!r} cannot be used: it must be in (0, 1].")
-    if not is_number(max_clean_drop) or not 0 <= max_clean_drop <= 1:
-        raise InputError(
-            f"max_clean_drop={max_clean_drop!r} cannot be used: it must be in [0, 1], such as 0.02."
-        )
+    check_number("target_robust_accuracy", target, "(0, 1]")
+    check_number("max_clean_drop", max_clean_drop, "[0, 1]")
     for name, value, least in (("epochs", epochs, 1), ("warmup_epochs", warmup_epochs, 0)):
-        if not is_integer(value) or value < least:
-            raise InputError(f"{name}={value!r} cannot be used: give an integer >= {least}.")
+        check_integer(name, value, least)
 
 
 def _refuse_loss_of_privacy(model, optimizer):
@@ -294,59 +246,3 @@ def _loss_for(model, y):
     if y.ndim == 2 and y.shape[1] > 1:
         return keras.losses.CategoricalCrossentropy(from_logits=from_logits)
     return keras.losses.SparseCategoricalCrossentropy(from_logits=from_logits)
-
-
-def _findings(watch, before, after, target, max_clean_drop, refuted, too_dear, restored):
-    last = max(watch.history, key=lambda row: row["robust"])
-    evidence = {
-        "target_robust_accuracy": float(target),
-        "max_clean_drop": float(max_clean_drop),
-        "clean_before": before.clean.to_dict(),
-        "clean_after": after.clean.to_dict(),
-        "worst_case_before": before.worst_case.to_dict(),
-        "worst_case_after": after.worst_case.to_dict(),
-        "highest_robust_accuracy_of_an_epoch": last,
-    }
-    kept = " The original weights were restored." if restored else ""
-    if not watch.done:
-        return (
-            Finding(
-                "repair.hardening",
-                "high",
-                f"No epoch met the target of {target:.1%} within a clean drop of "
-                f"{max_clean_drop:.1%}; the most robust one had {last['robust']:.1%} at a clean "
-                f"accuracy of {last['clean']:.1%}.{kept}",
-                evidence,
-                "Train for more epochs, on more data or with a larger model, allow a larger drop, "
-                "or ask for less.",
-            ),
-        )
-    if refuted or too_dear:
-        found = (
-            f"Stronger attacks leave {after.worst_case.value:.1%}, below the target of {target:.1%}"
-            if refuted
-            else f"On the examples of the report clean accuracy fell to {after.clean.value:.1%}"
-        )
-        return (
-            Finding(
-                "repair.hardening",
-                "high",
-                f"The target was met by the given attack on the examples that decided, but not "
-                f"beyond: {found}.{kept}",
-                evidence,
-                "Measure by a stronger attack (APGD, AutoAttack) and on more examples, and harden "
-                "again.",
-            ),
-        )
-    sure = after.worst_case.low >= target
-    return (
-        Finding(
-            "repair.hardening",
-            "ok" if sure or after.worst_case.value >= target else "low",
-            f"Robust accuracy rose from {before.worst_case.value:.1%} to "
-            f"{after.worst_case.value:.1%} by the strongest attacks, clean accuracy went from "
-            f"{before.clean.value:.1%} to {after.clean.value:.1%}.",
-            evidence,
-            "" if sure else "Measure on more examples to be sure of the target.",
-        ),
-    )

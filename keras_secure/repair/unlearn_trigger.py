@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from keras_secure.arguments import is_number
+from keras_secure.arguments import check_number
 from keras_secure.detection import BackdoorReport
 from keras_secure.errors import InputError
 from keras_secure.repair.backdoor_repair_report import BackdoorRepairReport, measure_backdoor
@@ -73,8 +73,7 @@ def unlearn_trigger(
 
     Reference: Wang et al. 2019, "Neural Cleanse", IEEE S&P, section VI.B.
     """
-    if not is_number(share) or not 0 < share < 1:
-        raise InputError(f"share={share!r} cannot be used: it must be in (0, 1).")
+    check_number("share", share, "(0, 1)")
     x, y = np.asarray(x), np.asarray(y)
     if len(x) != len(y):
         raise InputError(f"x has {len(x)} examples and y has {len(y)} labels: give one each.")
