@@ -214,6 +214,9 @@ async def _read_body(request: Any, limit: int) -> bytes:
     encoding = request.headers.get("content-encoding", "identity")
     if encoding != "identity":
         raise Refusal(415, "Compressed requests are not taken.", "encoding")
+    if "transfer-encoding" in request.headers and "content-length" in request.headers:
+        # What stands before this server may see the end of this request elsewhere.
+        raise Refusal(400, "Give one of Content-Length and Transfer-Encoding.", "malformed")
     announced = request.headers.get("content-length", "")
     if announced.isascii() and announced.isdigit() and int(announced[:20]) > limit:
         raise too_large

@@ -12,6 +12,7 @@ from keras_secure.serving.tokens import JwtVerifier
 
 _log = logging.getLogger(__name__)
 _MAX_CREDENTIAL = 8192
+_HEADERS = ("authorization", "x-api-key")
 
 
 class Authenticator:
@@ -51,8 +52,10 @@ class Authenticator:
                 refused also where none are needed.
         """
         authorization, key = headers.get("authorization"), headers.get("x-api-key")
-        if authorization is not None and key is not None:
-            raise _refusal("Give one of Authorization and X-API-Key.", "two_credentials")
+        # Of a header that comes twice, what stands before this server may have judged the other.
+        given = sum(name.lower() in _HEADERS for name, _ in headers.items())
+        if given > 1:
+            raise _refusal("Give one of Authorization and X-API-Key, once.", "two_credentials")
         if authorization is None and key is None:
             if self._anonymous is not None:
                 return self._anonymous

@@ -182,6 +182,18 @@ def test_the_api_is_described_to_those_who_may_ask(keys):
             assert "sum" not in reply.text
 
 
+def test_what_another_server_may_read_otherwise_is_refused(keys):
+    """A proxy may have judged the other credentials, or see the end of the body elsewhere."""
+    may, too = keys.add("alice", ["sum:*"]), keys.add("bob", ["sum:*"])
+    with client(authenticator=Authenticator(keys)) as found:
+        both = [("x-api-key", may), ("x-api-key", too)]
+        for headers in (both, [("authorization", f"Bearer {key}") for key in (may, too)]):
+            assert ask(found, headers=headers).status_code == 401
+        assert ask(found, headers=both[:1]).status_code == 200
+        twice = [*both[:1], ("transfer-encoding", "chunked"), ("content-length", "23")]
+        assert ask(found, headers=twice).status_code == 400
+
+
 def test_sizes_and_depths_and_encodings():
     limits = Limits(request_bytes=200, rows=3, depth=4)
     with client(limits=limits) as found:
