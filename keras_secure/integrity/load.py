@@ -1,14 +1,15 @@
 """Loading a model file that was verified and scanned, byte for byte the same one."""
 
+import contextlib
 import importlib
 import os
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import reduce
 from pathlib import Path
 from typing import Any
 
-from keras_secure.errors import InputError, IntegrityError
+from keras_secure.errors import InputError, IntegrityError, SecurityError
 from keras_secure.integrity.isolation import LoadLimits, report, try_in_isolation
 from keras_secure.integrity.private_copy import private_copy, signed_root
 from keras_secure.integrity.scan import ScanLimits, scan
@@ -81,7 +82,7 @@ def load_model(
         raise InputError(f"There is no {path}; give a .keras file, or a folder that has one.")
     objects = _by_name(custom_objects)
     root, place = (path, None) if trust is None else signed_root(path, signature)
-    with private_copy(root, place) as (copied, copied_signature):
+    with private_copy(root, place) as (copied, copied_signature), _named(copied, root):
         if trust is not None:
             verify(
                 copied, trust, signature=copied_signature, min_serial=min_serial
@@ -95,6 +96,16 @@ def load_model(
             bounds = LoadLimits() if limits is None else limits
             try_in_isolation(str(file), objects, compile, bounds)
         return _load(str(file), objects, compile, path)
+
+
+@contextlib.contextmanager
+def _named(copied: Path, root: Path) -> Iterator[None]:
+    """Speaks of the file that was given: by the time of an error its copy is gone."""
+    try:
+        yield
+    except SecurityError as error:
+        said = str(error).replace(os.fspath(copied), os.fspath(root))
+        raise type(error)(said) from error
 
 
 def load_in_isolation(request: Mapping[str, Any]) -> None:

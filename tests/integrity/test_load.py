@@ -274,3 +274,23 @@ def test_limits_hold_in_the_process():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr + done.stdout
+
+
+def test_errors_name_the_file_that_was_given(signed, tmp_path):
+    _, path = signed
+    path.write_bytes(path.read_bytes() + b"1")
+    unsigned = saved(tmp_path / "unsigned.keras", layers.Dense(2))
+    harmful = saved(tmp_path / "harmful.keras", Doubled(2))
+    for file, trust in ((path, PUBLIC), (unsigned, PUBLIC), (harmful, None)):
+        with pytest.raises(IntegrityError) as caught:
+            load_model(file, trust)
+        assert str(caught.value).startswith(str(file))
+        # The copy is gone by now.
+        assert "keras_secure." not in str(caught.value).replace(str(tmp_path), "")
+
+
+def test_a_refused_class_is_named_as_it_is_allowed(tmp_path):
+    path = saved(tmp_path / "a.keras", Doubled(2))
+    with pytest.raises(IntegrityError, match=r"1 finding: .*registered as theirs>Doubled, is no"):
+        load_model(path, trust=None)
+    assert load_model(path, trust=None, custom_objects={"theirs>Doubled": Doubled}).built

@@ -161,6 +161,9 @@ class _Walk:
         registered = value.get("registered_name")
         label = f"{quoted(module)}>{quoted(name)}" if module else quoted(name)
         names = {f"{module}>{name}"}
+        unknown = f"{label} is no class of Keras."
+        if isinstance(registered, str) and registered not in (name, f"{module}>{name}"):
+            unknown = f"{label}, registered as {quoted(registered)}, is no class of Keras."
         if not may_import(module, name):
             # Where nothing is registered under that name, Keras goes by module and name.
             names |= {n for n in (registered, name if ">" in name else None) if isinstance(n, str)}
@@ -179,7 +182,7 @@ class _Walk:
             pass
         elif module in _BUILTIN_MODULES and ">" not in name:
             if not self.legacy or not is_legacy(name):
-                self.add("scan.keras.class", f"{label} is no class of Keras.", path, **evidence)
+                self.add("scan.keras.class", unknown, path, **evidence)
         elif module and reaches_out(module, name):
             self.add(
                 "scan.keras.module",
@@ -188,7 +191,7 @@ class _Walk:
                 **evidence,
             )
         else:
-            self.add("scan.keras.class", f"{label} is no class of Keras.", path, **evidence)
+            self.add("scan.keras.class", unknown, path, **evidence)
 
     def function(self, name, module, registered, path) -> None:
         evidence = {"function": name, "module": module, "registered_name": registered}

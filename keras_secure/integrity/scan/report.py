@@ -58,10 +58,13 @@ class ScanReport:
         if self.ok:
             return
         bad = [finding for finding in self.findings if finding.severity in FAILING]
-        first = "; ".join(f"{_where(finding)}: {finding.statement}" for finding in bad[:3])
+        first = "; ".join(
+            f"{_where(finding)}: {finding.statement.rstrip('.')}" for finding in bad[:3]
+        )
         more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
+        count = "1 finding" if len(bad) == 1 else f"{len(bad)} findings"
         raise IntegrityError(
-            f"{self.path} must not be loaded, {len(bad)} findings: {first}{more}. "
+            f"{self.path} must not be loaded, {count}: {first}{more}. "
             f"{bad[0].remedy or 'Ask its publisher for another file.'}"
         )
 
