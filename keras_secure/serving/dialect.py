@@ -5,14 +5,13 @@ Reference:
     decides where the page is silent.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from keras_secure.serving.refusal import Refusal
+from keras_secure.serving.refusal import Refusal, malformed
 from keras_secure.serving.tensors import TensorSpec, is_base64, read_tensor, write_tensor
 
 DEFAULT_SIGNATURE = "serving_default"
@@ -62,7 +61,7 @@ def read_predict(
     (1, 2)
     """
     if "instances" in body and "inputs" in body:
-        raise _refusal(
+        raise malformed(
             "Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist"
         )
     if "instances" in body:
@@ -70,13 +69,13 @@ def read_predict(
     elif "inputs" in body:
         values = _column_values(body["inputs"], specs)
     else:
-        raise _refusal("Missing 'inputs' or 'instances' key")
+        raise malformed("Missing 'inputs' or 'instances' key")
     inputs = {
         name: read_tensor(value, specs[name], has_constants) for name, value in values.items()
     }
     request = PredictRequest(inputs, "instances" in body, signature_of(body))
     if request.rows == 0:
-        raise _refusal("The request holds no example")
+        raise malformed("The request holds no example")
     return request
 
 
@@ -93,13 +92,13 @@ def signature_of(body: dict[str, Any]) -> str:
     """
     name = body.get("signature_name", "")
     if not isinstance(name, str):
-        raise _refusal("'signature_name' key must be a string value.")
+        raise malformed("'signature_name' key must be a string value.")
     return name or DEFAULT_SIGNATURE
 
 
 def unknown_signature(name: str) -> Refusal:
     """What to raise for a signature that the model does not have."""
-    return _refusal(f"Serving signature name: {name[:80]!r} not found in signature def")
+    return malformed(f"Serving signature name: {name[:80]!r} not found in signature def")
 
 
 def unknown_label(label: str) -> Refusal:
@@ -133,88 +132,11 @@ def write_predict(outputs: Mapping[str, np.ndarray], row_format: bool) -> dict[s
     if not row_format:
         return {"outputs": written}
     if len({np.shape(array)[:1] for array in outputs.values()}) > 1:
-        raise _refusal(
+        raise malformed(
             "Outputs have inconsistent batch sizes: use 'inputs' in place of 'instances'"
         )
     rows = zip(*written.values(), strict=True)
     return {"predictions": [dict(zip(written, row, strict=True)) for row in rows]}
-
-
-def read_examples(
-    body: dict[str, Any], spec: TensorSpec, method: Literal["classify", "regress"]
-) -> PredictRequest:
-    """Reads the body of a `:classify` or `:regress` request for a model of one numeric input.
-
-    Each example is an object whose one feature has the input's name, and as in `tf.Example` is a
-    flat list; the same feature in `context` would belong to all.
-
-    Raises:
-        Refusal: With status 400: it is not that.
-
-    Example:
-
-    >>> spec = TensorSpec("x", "float32", (None, 2, 1))
-    >>> read_examples({"examples": [{"x": [1, 2]}]}, spec, "classify").inputs["x"].shape
-    (1, 2, 1)
-    """
-    sizes = (spec.shape or ())[1:]
-    shape = tuple(size for size in sizes if size is not None)
-    if spec.shape is None or shape != sizes or spec.dtype == "string":
-        raise _refusal(f"The model cannot be asked to {method}: use :predict")
-    examples = body.get("examples")
-    if not isinstance(examples, list):
-        raise _refusal(f"When method is {method}, key 'examples' is expected and must be a list")
-    if not examples:
-        raise _refusal("'examples' value is an empty array")
-    context = body.get("context", {})
-    if not isinstance(context, dict):
-        raise _refusal("Example must be JSON object")
-    rows = [_feature(example, context, spec.name) for example in examples]
-    size = math.prod(shape)
-    flat = TensorSpec(spec.name, spec.dtype, (None, size))
-    array = read_tensor(rows, flat, has_constants=True)
-    return PredictRequest({spec.name: array.reshape(-1, *shape)}, True)
-
-
-def write_classify(
-    predictions: np.ndarray, rejected: np.ndarray | None, labels: tuple[str, ...]
-) -> dict[str, Any]:
-    """Makes the answer to `:classify`: label and score of every class, none for what was rejected.
-
-    Example:
-
-    >>> write_classify(np.array([[0.25, 0.75]], "float32"), None, ("", ""))
-    {'results': [[['', 0.25], ['', 0.75]]]}
-    """
-    if predictions.ndim != 2 or predictions.shape[1] < 2 or len(labels) != predictions.shape[1]:
-        raise _refusal(
-            "The model is no classifier, so it cannot be asked to classify: use :predict"
-        )
-    scores = write_tensor("predictions", predictions)
-    turned_away = np.zeros(len(scores), bool) if rejected is None else rejected
-    return {
-        "results": [
-            [] if away else [list(pair) for pair in zip(labels, row, strict=True)]
-            for row, away in zip(scores, turned_away, strict=True)
-        ]
-    }
-
-
-def write_regress(predictions: np.ndarray, rejected: np.ndarray | None) -> dict[str, Any]:
-    """Makes the answer to `:regress`: one number an example, NaN for what was rejected.
-
-    Example:
-
-    >>> write_regress(np.array([[1.5], [2.0]], "float32"), None)
-    {'results': [1.5, 2.0]}
-    """
-    if predictions.ndim == 2 and predictions.shape[1] == 1:
-        predictions = predictions[:, 0]
-    if predictions.ndim != 1 or predictions.dtype.kind != "f":
-        raise _refusal("The model is no regressor, so it cannot be asked to regress: use :predict")
-    if rejected is not None:
-        predictions = np.where(rejected, np.float32("nan"), predictions)
-    return {"results": write_tensor("predictions", predictions)}
 
 
 def write_status(versions: Mapping[int, str]) -> dict[str, Any]:
@@ -277,20 +199,20 @@ def write_metadata(
 
 def _row_values(instances: Any, specs: Mapping[str, TensorSpec]) -> dict[str, Any]:
     if not isinstance(instances, list):
-        raise _refusal("Expecting 'instances' to be an list/array")
+        raise malformed("Expecting 'instances' to be an list/array")
     if not instances:
-        raise _refusal("No values in 'instances' array")
+        raise malformed("No values in 'instances' array")
     named = _is_named(instances[0])
     if not named:
         if len(specs) > 1:
-            raise _refusal(
+            raise malformed(
                 "instances is a plain list, but expecting list of objects as multiple input "
                 "tensors required"
             )
         return {next(iter(specs)): instances}
     for place, item in enumerate(instances):
         if not _is_named(item) or item.keys() != specs.keys():
-            raise _refusal(
+            raise malformed(
                 f"Failed to process element: {place} of 'instances' list. Keys must be equal to: "
                 f"{','.join(specs)}"
             )
@@ -300,32 +222,16 @@ def _row_values(instances: Any, specs: Mapping[str, TensorSpec]) -> dict[str, An
 def _column_values(inputs: Any, specs: Mapping[str, TensorSpec]) -> dict[str, Any]:
     if not _is_named(inputs):
         if len(specs) > 1:
-            raise _refusal(
+            raise malformed(
                 "inputs is a plain value/list, but expecting an object as multiple input tensors "
                 "required"
             )
         return {next(iter(specs)): inputs}
     for name in specs:
         if name not in inputs:
-            raise _refusal(f"Missing named input: {name} in 'inputs' object.")
+            raise malformed(f"Missing named input: {name} in 'inputs' object.")
     return {name: inputs[name] for name in specs}
 
 
 def _is_named(value: Any) -> bool:
     return isinstance(value, dict) and not is_base64(value)
-
-
-def _feature(example: Any, context: dict[str, Any], name: str) -> Any:
-    if not isinstance(example, dict):
-        raise _refusal("Example must be JSON object")
-    if name in example and name in context:
-        raise _refusal(f"Feature: {name} stands in the context and in an example")
-    features = {**context, **example}
-    if features.keys() != {name}:
-        raise _refusal(f"An example must have the feature {name!r} and no other")
-    value = features[name]
-    return value if isinstance(value, list) else [value]
-
-
-def _refusal(message: str) -> Refusal:
-    return Refusal(400, message, "malformed")

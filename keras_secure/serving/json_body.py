@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from keras_secure.integrity.strict_json import no_duplicates
-from keras_secure.serving.refusal import Refusal
+from keras_secure.serving.refusal import malformed
 
 # A string that nobody closes is taken to the end, so that no body is searched twice.
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
@@ -36,19 +36,19 @@ def parse_object(data: bytes, max_depth: int) -> dict[str, Any]:
     {'instances': [1, nan]}
     """
     if not data:
-        raise _refusal("JSON Parse error: The document is empty")
+        raise malformed("JSON Parse error: The document is empty")
     if depth_of(data) > max_depth:
-        raise _refusal(f"JSON Parse error: nested more than {max_depth} levels deep")
+        raise malformed(f"JSON Parse error: nested more than {max_depth} levels deep")
     try:
         value = json.loads(data.decode("utf-8"), object_pairs_hook=no_duplicates)
     except UnicodeDecodeError as error:
-        raise _refusal(f"JSON Parse error: not UTF-8 at offset: {error.start}") from error
+        raise malformed(f"JSON Parse error: not UTF-8 at offset: {error.start}") from error
     except json.JSONDecodeError as error:
-        raise _refusal(f"JSON Parse error: {error.msg} at offset: {error.pos}") from error
+        raise malformed(f"JSON Parse error: {error.msg} at offset: {error.pos}") from error
     except (ValueError, RecursionError) as error:
-        raise _refusal(f"JSON Parse error: {error}") from error
+        raise malformed(f"JSON Parse error: {error}") from error
     if not isinstance(value, dict):
-        raise _refusal("The JSON value is not an object")
+        raise malformed("The JSON value is not an object")
     return value
 
 
@@ -68,7 +68,3 @@ def depth_of(data: bytes) -> int:
     # "[" and "{" have the bit 2 unset that "]" and "}" have set: 5b, 7b and 5d, 7d.
     steps = np.where(codes & 4, -1, 1)
     return int(np.cumsum(steps).max(initial=0))
-
-
-def _refusal(message: str) -> Refusal:
-    return Refusal(400, message, "malformed")

@@ -24,3 +24,8 @@ class Refusal(SecurityError):
         self.message = message
         self.reason = reason
         self.retry_after = retry_after
+
+
+def malformed(message: str) -> Refusal:
+    """What to raise for a request that cannot be understood."""
+    return Refusal(400, message, "malformed")

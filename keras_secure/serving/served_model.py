@@ -13,6 +13,11 @@ from keras_secure.errors import InputError
 from keras_secure.serving import dialect
 from keras_secure.serving.batching import Batcher
 from keras_secure.serving.dialect import DEFAULT_SIGNATURE, PredictRequest
+from keras_secure.serving.dialect_examples import (
+    read_examples,
+    write_classify,
+    write_regress,
+)
 from keras_secure.serving.limits import Limits
 from keras_secure.serving.metrics import Metrics
 from keras_secure.serving.refusal import Refusal
@@ -228,7 +233,7 @@ class _Version:
     def read(self, verb: str, body: dict[str, Any], has_constants: bool) -> PredictRequest:
         signature = dialect.signature_of(body)
         if verb != "predict" and signature in (DEFAULT_SIGNATURE, f"tensorflow/serving/{verb}"):
-            return dialect.read_examples(body, self.release.input, verb)  # type: ignore[arg-type]
+            return read_examples(body, self.release.input, verb)  # type: ignore[arg-type]
         if signature not in self.signatures:
             raise dialect.unknown_signature(signature)
         return dialect.read_predict(body, self.inputs, has_constants)
@@ -244,11 +249,11 @@ class _Version:
         self, verb: str, request: PredictRequest, outputs: dict[str, np.ndarray]
     ) -> dict[str, Any]:
         if verb == "classify":
-            return dialect.write_classify(
+            return write_classify(
                 outputs["predictions"], outputs.get("rejected"), self.release.labels
             )
         if verb == "regress":
-            return dialect.write_regress(outputs["predictions"], outputs.get("rejected"))
+            return write_regress(outputs["predictions"], outputs.get("rejected"))
         given = self.signatures[request.signature]
         chosen = {name: array for name, array in outputs.items() if name in given}
         return dialect.write_predict(chosen, request.row_format)

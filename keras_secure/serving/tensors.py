@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_secure.serving.refusal import Refusal
+from keras_secure.serving.refusal import malformed
 
 DATA_TYPES = {
     "float16": "DT_HALF",
@@ -84,7 +84,7 @@ def read_tensor(value: Any, spec: TensorSpec, has_constants: bool) -> np.ndarray
     if spec.shape is not None and not _fits(array.shape, spec.shape):
         expected = ",".join("?" if size is None else str(size) for size in spec.shape)
         got = ",".join(map(str, array.shape))
-        raise _refusal(f"Input {spec.name!r} has shape [{got}]; expected [{expected}]")
+        raise malformed(f"Input {spec.name!r} has shape [{got}]; expected [{expected}]")
     return array
 
 
@@ -111,7 +111,7 @@ def _numbers(value: Any, spec: TensorSpec) -> np.ndarray:
     try:
         array = np.array(value)
     except (ValueError, OverflowError) as error:
-        raise _refusal(f"Input {spec.name!r}: lists of one level differ in length") from error
+        raise malformed(f"Input {spec.name!r}: lists of one level differ in length") from error
     kind, dtype = array.dtype.kind, spec.dtype
     if array.size == 0:
         return np.zeros(array.shape, "float32" if dtype == "bfloat16" else dtype)
@@ -126,7 +126,7 @@ def _numbers(value: Any, spec: TensorSpec) -> np.ndarray:
             return _wrong_type(spec)
     bounds = np.iinfo(dtype)
     if array.min() < bounds.min or array.max() > bounds.max:
-        raise _refusal(f"Input {spec.name!r}: a number does not fit into {dtype}")
+        raise malformed(f"Input {spec.name!r}: a number does not fit into {dtype}")
     return array.astype(dtype)
 
 
@@ -136,7 +136,7 @@ def _floats(array: np.ndarray, spec: TensorSpec) -> np.ndarray:
     with np.errstate(over="ignore", invalid="ignore"):
         result = array.astype(dtype)
     if not np.array_equal(np.isfinite(array), np.isfinite(result)):
-        raise _refusal(f"Input {spec.name!r}: a number is beyond the range of {spec.dtype}")
+        raise malformed(f"Input {spec.name!r}: a number is beyond the range of {spec.dtype}")
     return result
 
 
@@ -158,7 +158,7 @@ def _strings(value: Any, spec: TensorSpec) -> np.ndarray:
     while level and isinstance(level[0], list):
         size = len(level[0])
         if any(not isinstance(item, list) or len(item) != size for item in level):
-            raise _refusal(f"Input {spec.name!r}: lists of one level differ in length")
+            raise malformed(f"Input {spec.name!r}: lists of one level differ in length")
         shape.append(size)
         level = [member for item in level for member in item]
     array = np.empty(len(level), object)
@@ -173,7 +173,7 @@ def _as_bytes(item: Any, spec: TensorSpec) -> bytes:
         try:
             return base64.b64decode(item["b64"], validate=True)
         except (binascii.Error, ValueError) as error:
-            raise _refusal("Unable to base64 decode") from error
+            raise malformed("Unable to base64 decode") from error
     return _wrong_type(spec)
 
 
@@ -198,8 +198,4 @@ def _text(value: Any, as_bytes: bool) -> Any:
 
 
 def _wrong_type(spec: TensorSpec) -> Any:
-    raise _refusal(f"Input {spec.name!r}: a value is not of expected type: {spec.dtype}")
-
-
-def _refusal(message: str) -> Refusal:
-    return Refusal(400, message, "malformed")
+    raise malformed(f"Input {spec.name!r}: a value is not of expected type: {spec.dtype}")

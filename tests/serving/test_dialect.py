@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_secure.serving import dialect
+from keras_secure.serving import dialect, dialect_examples
 from keras_secure.serving.json_body import depth_of, parse_object
 from keras_secure.serving.refusal import Refusal
 from keras_secure.serving.tensors import DATA_TYPES, TensorSpec, read_tensor, write_tensor
@@ -240,7 +240,7 @@ def test_written_floats_are_read_back_to_the_bit(values):
 
 def test_classify_and_regress():
     spec = TensorSpec("x", "float32", (None, 2, 1))
-    request = dialect.read_examples(
+    request = dialect_examples.read_examples(
         {
             "signature_name": "tensorflow/serving/classify",
             "examples": [{"x": [1, 2]}, {"x": [3, 4]}],
@@ -251,10 +251,10 @@ def test_classify_and_regress():
     assert request.inputs["x"].tolist() == [[[1], [2]], [[3], [4]]]
     scores = np.array([[0.25, 0.75], [0, 0]], "float32")
     rejected = np.array([False, True])
-    assert dialect.write_classify(scores, rejected, ("no", "yes")) == {
+    assert dialect_examples.write_classify(scores, rejected, ("no", "yes")) == {
         "results": [[["no", 0.25], ["yes", 0.75]], []]
     }
-    results = dialect.write_regress(np.array([[1.5], [0]], "float32"), rejected)["results"]
+    results = dialect_examples.write_regress(np.array([[1.5], [0]], "float32"), rejected)["results"]
     assert results[0] == 1.5
     assert math.isnan(results[1])
     for body in [
@@ -268,11 +268,11 @@ def test_classify_and_regress():
         {"examples": [{"x": [1, 2]}], "context": 1},
     ]:
         with pytest.raises(Refusal):
-            dialect.read_examples(body, spec, "classify")
+            dialect_examples.read_examples(body, spec, "classify")
     with pytest.raises(Refusal, match="no classifier"):
-        dialect.write_classify(np.zeros((2, 1), "float32"), None, ("",))
+        dialect_examples.write_classify(np.zeros((2, 1), "float32"), None, ("",))
     with pytest.raises(Refusal, match="no regressor"):
-        dialect.write_regress(scores, None)
+        dialect_examples.write_regress(scores, None)
 
 
 def test_status_and_metadata_are_what_clients_know():
