@@ -3,18 +3,22 @@
 import hashlib
 import hmac
 import json
-import math
 from typing import Any
 
 import numpy as np
 
-from keras_secure.arguments import check_integer, check_number, is_integer
+from keras_secure.arguments import check_integer, check_number
 from keras_secure.errors import InputError
 from keras_secure.watermark.carriers import VERSION, random_order
 from keras_secure.watermark.mark import as_key
+from keras_secure.watermark.trigger_domain import (
+    checked_bounds,
+    checked_kind,
+    checked_shape,
+    checked_vocabulary,
+)
 from keras_secure.watermark.trigger_mixing import mix_arrays, mix_dataset
 from keras_secure.watermark.trigger_patterns import (
-    KINDS,
     draw_patterns,
     random_levels,
     replace_tokens,
@@ -92,12 +96,12 @@ class TriggerSet:
         opacity: float = 0.5,
     ):
         self._key = as_key(key)
-        self.shape = _shape(shape)
+        self.shape = checked_shape(shape)
         self.num_classes = check_integer("num_classes", num_classes, 2)
         self.count = check_integer("count", count)
-        self.kind = _kind(kind, self.shape, vocabulary)
-        self.vocabulary = _vocabulary(vocabulary, self.kind)
-        self._bounds = _bounds(bounds, self.shape)
+        self.kind = checked_kind(kind, self.shape, vocabulary)
+        self.vocabulary = checked_vocabulary(vocabulary, self.kind)
+        self._bounds = checked_bounds(bounds, self.shape)
         self._pool = None if pool is None else self._checked_pool(pool)
         self.opacity = check_number("opacity", opacity, "(0, 1]")
         # Hashing a large pool takes a while, and every stream's name holds the hash.
@@ -284,55 +288,3 @@ def array_digest(array: np.ndarray) -> str:
     little = array.astype(array.dtype.newbyteorder("<"), copy=False)
     header = f"{little.dtype.str}|{little.shape}|".encode()
     return hashlib.sha256(header + little.tobytes()).hexdigest()
-
-
-def _shape(shape):
-    sizes = tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)
-    if not sizes or not all(is_integer(size) and size >= 1 for size in sizes):
-        raise InputError(
-            f"shape={shape!r} was given; positive integers were expected, the shape of one input."
-        )
-    return tuple(int(size) for size in sizes)
-
-
-def _kind(kind, shape, vocabulary):
-    if kind is None:
-        kind = "tokens" if vocabulary is not None else {1: "table"}.get(len(shape), "image")
-    ranks = {"image": (2, 3), "series": (1, 2), "table": (1,), "tokens": (1,)}
-    if kind not in KINDS:
-        raise InputError(f"kind={kind!r} was given; one of {', '.join(KINDS)} was expected.")
-    if len(shape) not in ranks[kind]:
-        raise InputError(
-            f"Inputs of shape {shape} cannot be of kind {kind!r}, whose shapes have "
-            f"{' or '.join(map(str, ranks[kind]))} axes. Give another `kind` or `shape`."
-        )
-    return kind
-
-
-def _vocabulary(vocabulary, kind):
-    if (kind == "tokens") != (vocabulary is not None):
-        raise InputError("Triggers of kind 'tokens', and only those, need a `vocabulary`.")
-    if vocabulary is None:
-        return None
-    pair = (1, vocabulary) if is_integer(vocabulary) else tuple(vocabulary)
-    if len(pair) != 2 or not all(map(is_integer, pair)) or not 0 <= pair[0] < pair[1] - 1:
-        raise InputError(
-            f"vocabulary={vocabulary!r} was given; expected the number of tokens, or (low, high) "
-            "with at least two tokens between."
-        )
-    return int(pair[0]), int(pair[1])
-
-
-def _bounds(bounds, shape):
-    try:
-        low, high = (np.asarray(bound, np.float64) for bound in bounds)
-        fits = np.broadcast_shapes(low.shape, high.shape, shape) == shape
-        fits = fits and math.isfinite(low.sum()) and math.isfinite(high.sum())
-    except (TypeError, ValueError):
-        fits = False
-    if not fits or np.any(low > high) or np.all(low == high):
-        raise InputError(
-            "The bounds cannot be used; give (low, high) with low below high, numbers or arrays "
-            f"that broadcast to {shape}."
-        )
-    return low, high
