@@ -3,10 +3,12 @@
 import re
 from typing import Any
 
-from keras_secure.integrity.scan import keras_names
 from keras_secure.integrity.scan.collector import Collector
-from keras_secure.integrity.scan.foreign_modules import may_import, reaches_out
-from keras_secure.integrity.scan.known_classes import is_builtin, is_keras_2, is_legacy, is_ours
+from keras_secure.integrity.scan.keras_references import (
+    Judgement,
+    judge_class,
+    judge_function,
+)
 from keras_secure.integrity.scan.parameter_budget import declared_parameters
 from keras_secure.integrity.scan.place import Place, quoted
 from keras_secure.integrity.scan.shapes import Shape, layer_inputs
@@ -36,18 +38,6 @@ _DTYPE = re.compile(
 _OPERATION_LAYERS = frozenset({"TFOpLambda", "SlicingOpLambda", "ClassMethod", "InstanceMethod"})
 _SAFE_OPERATIONS = ("math.", "nn.", "__operators__.", "linalg.", "image.", "random.", "strings.")
 _DANGEROUS_OPERATIONS = ("io.", "py_function", "numpy_function", "raw_ops", "saved_model", "load_")
-_BUILTIN_MODULES = frozenset({None, "", "builtins"})
-_FUNCTION_MODULES = frozenset(
-    {
-        "builtins",
-        "keras.activations",
-        "keras.constraints",
-        "keras.initializers",
-        "keras.losses",
-        "keras.metrics",
-        "keras.regularizers",
-    }
-)
 
 
 def inspect_config(config: Any, place: Place, collector: Collector, legacy: bool = False) -> int:
@@ -157,76 +147,19 @@ class _Walk:
             self.files(config, path)
 
     def known_class(self, value, path, evidence) -> None:
-        name, module = value["class_name"], value.get("module")
-        registered = value.get("registered_name")
-        label = f"{quoted(module)}>{quoted(name)}" if module else quoted(name)
-        names = {f"{module}>{name}"}
-        unknown = f"{label} is no class of Keras."
-        if isinstance(registered, str) and registered not in (name, f"{module}>{name}"):
-            unknown = f"{label}, registered as {quoted(registered)}, is no class of Keras."
-        if not may_import(module, name):
-            # Where nothing is registered under that name, Keras goes by module and name.
-            names |= {n for n in (registered, name if ">" in name else None) if isinstance(n, str)}
-        if allowed := names & self.collector.allow:
-            self.add(
-                "scan.keras.allowed",
-                f"{label} was allowed as {sorted(allowed)[0]}.",
-                path,
-                **evidence,
-            )
-        elif not isinstance(module, (str, type(None))):
-            self.add("scan.keras.malformed", f"The module of {label} is no string.", path)
-        elif is_ours(module, registered, name):
-            self.add("scan.keras.own_class", f"{label} belongs to keras_secure.", path, **evidence)
-        elif is_builtin(module, name, registered) or is_keras_2(module, name, registered):
-            pass
-        elif module in _BUILTIN_MODULES and ">" not in name:
-            if not self.legacy or not is_legacy(name):
-                self.add("scan.keras.class", unknown, path, **evidence)
-        elif module and reaches_out(module, name):
-            self.add(
-                "scan.keras.module",
-                f"Loading would look up {label}, which no model needs.",
-                path,
-                **evidence,
-            )
-        else:
-            self.add("scan.keras.class", unknown, path, **evidence)
+        names = value["class_name"], value.get("module"), value.get("registered_name")
+        self.judged(judge_class(*names, self.collector.allow, self.legacy), path, evidence)
 
     def function(self, name, module, registered, path) -> None:
         evidence = {"function": name, "module": module, "registered_name": registered}
-        label = f"{quoted(module)}>{quoted(name)}"
-        if not isinstance(name, str) or not isinstance(module, (str, type(None))):
-            self.add("scan.keras.malformed", "A function has no name that is a string.", path)
-            return
-        names = {f"{module}>{name}"}
-        if not may_import(module, name):
-            names |= {n for n in (registered, name if ">" in name else None) if isinstance(n, str)}
-            names.discard("function")
-        short = name.rpartition(">")[2]
-        if names & self.collector.allow:
-            self.add("scan.keras.allowed", f"{label} was allowed.", path, **evidence)
-        elif registered not in (None, "function", name, short):
-            self.foreign_function(label, module, path, evidence)
-        elif module in _FUNCTION_MODULES or module is None:
-            if name not in keras_names.KERAS_FUNCTIONS:
-                self.foreign_function(label, None, path, evidence)
-        elif module in ("keras.ops", "keras.ops.image", "keras.ops.nn", "keras.ops.numpy"):
-            if name not in keras_names.KERAS_OPERATIONS:
-                self.foreign_function(label, module, path, evidence)
-        else:
-            self.foreign_function(label, module, path, evidence)
+        found = judge_function(name, module, registered, self.collector.allow)
+        self.judged(found, path, evidence)
 
-    def foreign_function(self, label, module, path, evidence) -> None:
-        if module is None or not reaches_out(module, str(evidence["function"])):
-            self.add("scan.keras.class", f"{label} is no function of Keras.", path, **evidence)
-        else:
-            self.add(
-                "scan.keras.function",
-                f"Loading would look up the function {label}, which no model needs.",
-                path,
-                **evidence,
-            )
+    def judged(self, found: Judgement | None, path: str, evidence: dict[str, Any]) -> None:
+        if found is not None:
+            # What is malformed may be anything, and of any size.
+            told = {} if found.rule == "scan.keras.malformed" else evidence
+            self.add(*found, path, **told)
 
     def operation_layer(self, name, config, path) -> None:
         function = config.get("function") if isinstance(config, dict) else None
