@@ -27,17 +27,15 @@ def code_copy(part: Any) -> Any:
         "`build`; or name other layers in `layers`."
     )
     try:
-        copy = type(part).from_config(part.get_config())
-        if not copy.built:
-            # A model that is built by a call gives its name to no variable otherwise.
-            with keras.name_scope(part.name, caller=copy):
-                copy.build_from_config(part.get_build_config())
-            copy.built = True
+        copy, parts = _made(part, [])
+        names = {id(new): old.name for old, new in _pairs(part, copy)}
+        if any(names.get(id(new), new.name) != new.name for new in parts):
+            # Names that Keras counts up would give the variables other paths.
+            copy, _ = _made(part, [names.get(id(new), new.name) for new in parts])
     except Exception as error:  # whatever the constructor and `call` of others raise
         raise InputError(
             f"{kind}, and a copy cannot be made: {str(error).strip()[:300]}. {remedy}"
         ) from error
-    pairs = list(zip(part._flatten_layers(), copy._flatten_layers(), strict=False))
     kinds = [[type(layer) for layer in each._flatten_layers()] for each in (part, copy)]
     shapes = [[tuple(variable.shape) for variable in each.variables] for each in (part, copy)]
     if kinds[0] != kinds[1] or shapes[0] != shapes[1]:
@@ -45,12 +43,30 @@ def code_copy(part: Any) -> Any:
             f"{kind}, and what its `get_config` and `build` make has {len(kinds[1])} layers and "
             f"{len(shapes[1])} variables, of {len(kinds[0])} and {len(shapes[0])}. {remedy}"
         )
-    for layer, new in pairs:
+    for layer, new in _pairs(part, copy):
         if layer.trainable != new.trainable:
             new.trainable = layer.trainable
     for variable, other in zip(part.variables, copy.variables, strict=True):
         take_over(variable, other)
     return copy
+
+
+def _made(part: Any, names: list[str]) -> tuple[Any, list[Any]]:
+    """A new layer, built, and what was in it before; these are given the names first."""
+    copy = type(part).from_config(part.get_config())
+    parts = list(copy._flatten_layers())
+    for layer, name in zip(parts, names, strict=False):
+        layer.name = name
+    if not copy.built:
+        # A model that is built by a call gives its name to no variable otherwise.
+        with keras.name_scope(part.name, caller=copy):
+            copy.build_from_config(part.get_build_config())
+        copy.built = True
+    return copy, parts
+
+
+def _pairs(part: Any, copy: Any) -> list[tuple[Any, Any]]:
+    return list(zip(part._flatten_layers(), copy._flatten_layers(), strict=False))
 
 
 def take_over(variable: Any, other: Any) -> None:

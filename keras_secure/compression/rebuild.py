@@ -28,17 +28,25 @@ def rebuild(
         The copy, and the pairs of a replaced layer and its replacement. Values, regularizers,
         constraints and whether it is trained are taken over for every weight that both have. What
         a compiled model was compiled with is taken over too.
+
+    Raises:
+        InputError: Something is no model, or shares a weight with what is copied apart from it.
     """
     if not isinstance(model, keras.Model):
         raise InputError(f"A {type(model).__name__} was given; a keras.Model was expected.")
     copies: list[tuple[Any, Any]] = []
     replaced: list[tuple[Any, Any]] = []
     taken: list[tuple[Any, Any]] = []
+    made: dict[int, Any] = {}
     steps: dict[int, Any] = {}
 
     def clone(layer):
-        if is_graph(layer):
-            return clone_model(layer)
+        # What several models inside share, their copies share too.
+        if id(layer) not in made:
+            made[id(layer)] = clone_model(layer) if is_graph(layer) else clone_layer(layer)
+        return made[id(layer)]
+
+    def clone_layer(layer):
         new = replacement(layer) if isinstance(layer, keras.layers.Layer) else None
         if new is not None:
             (taken if new.built else replaced).append((layer, new))
@@ -65,6 +73,7 @@ def rebuild(
         return keras.models.clone_model(part, clone_function=clone, call_function=call)
 
     copy = clone(model)
+    _check_ties([layer for layer, _ in copies + replaced + taken])
     if model.compiled and not copy.compiled:
         copy.compile_from_config(model.get_compile_config())
     if not copy.built:
@@ -78,3 +87,17 @@ def rebuild(
             if other.name in shared:
                 take_over(shared[other.name], other)
     return copy, replaced + taken
+
+
+def _check_ties(layers: list[Any]) -> None:
+    """Refuses layers one of whose variables is another's too, since their copies' are not."""
+    owners: dict[int, Any] = {}
+    for layer in layers:
+        for variable in layer.variables:
+            other = owners.setdefault(id(variable), layer)
+            if other is not layer:
+                raise InputError(
+                    f"Layers {other.name!r} and {layer.name!r} share the weight {variable.path}, "
+                    "and copies of them would not. Put both into one class that makes them, or "
+                    "compress after training, with keras_secure.compression.quantize."
+                )

@@ -345,6 +345,23 @@ def test_it_is_exported_and_compared(model, data, tmp_path):
     assert report.clean_after.value == pytest.approx((predicted == y).mean())
 
 
+def test_weights_that_are_shared_stay_shared_or_are_refused():
+    keras.utils.set_random_seed(0)
+    shared = keras.layers.Dense(4, name="shared")
+    inputs = keras.Input((4,))
+    inner = keras.Sequential([keras.Input((4,)), shared], name="body")
+    model = keras.Model(inputs, keras.layers.Add()([shared(inner(inputs)), inputs]))
+    trained = compiled(quantize_aware(model, 4))
+    assert part(trained, "body").layers[-1] is trained.get_layer("shared")
+    assert len(trained.trainable_variables) == 3
+    assert len(strip(trained).variables) == len(model.variables) == 2
+    inner = Changing()
+    pairs = keras.Input((2,))
+    own = keras.Model(pairs, inner.dense(inner(pairs)))
+    with pytest.raises(InputError, match="share the weight"):
+        quantize_aware(own)
+
+
 def test_what_cannot_be_copied_is_refused(model, data):
     changing = Changing(5)
     changing(np.ones((1, 3), "float32"))
@@ -358,6 +375,15 @@ def test_what_cannot_be_copied_is_refused(model, data):
         quantize_aware(quantize_aware(model))
     with pytest.raises(InputError, match="4 built kernels, and 1 were"):
         CompressedModel(model, [LearnedStepSize(4)])
+
+
+def test_names_that_keras_counts_up_stay():
+    """Marks and descriptions find kernels by their paths."""
+    model = Changing()
+    model(np.ones((1, 3), "float32"))
+    stripped = strip(quantize_aware(model, 4))
+    assert [v.path for v in stripped.variables] == [v.path for v in model.variables]
+    assert list(quantized_weights(stripped)) == [model.dense.kernel.path]
 
 
 class Inside(keras.Model):
