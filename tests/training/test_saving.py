@@ -25,7 +25,7 @@ def trained(optimizer, objective=None):
 
 
 def dp():
-    return ks.optimizers.DPAdam(0.01, l2_norm_clip=1.0, noise_multiplier=1.0)
+    return ks.optimizers.DPAdam(0.01, l2_norm_clip=1.0, noise_multiplier=4.0)
 
 
 @pytest.mark.parametrize("make", [lambda: keras.optimizers.Adam(0.01), dp])
@@ -141,10 +141,10 @@ def test_an_edited_ledger_is_refused(tmp_path):
             del file[name]
             file[name] = np.frombuffer(text.replace(old, new), dtype=np.uint8)
 
-    edit(b'"noise_multiplier": 1.0', b'"noise_multiplier": 3.0')
+    edit(b'"noise_multiplier": 4.0', b'"noise_multiplier": 3.0')
     with pytest.raises(ValueError, match="it was altered"):
         restored().load_weights(path)
-    edit(b'"noise_multiplier": 3.0', b'"noise_multiplier": 1.0')
+    edit(b'"noise_multiplier": 3.0', b'"noise_multiplier": 4.0')
     loaded = restored()
     loaded.load_weights(path)
     assert loaded.optimizer.executed_steps == 5
