@@ -48,7 +48,7 @@ def run_optimizer_harness(make_optimizer, make_plain, tmp_path):
         make_plain: Function without arguments: the Keras optimizer that is inside.
         tmp_path: An empty folder.
     """
-    plan = {"l2_norm_clip": 1.5, "noise_multiplier": 0.5, "expected_batch_size": 8, "seed": 3}
+    plan = {"l2_norm_clip": 1.5, "noise_multiplier": 3.0, "expected_batch_size": 8, "seed": 3}
     optimizer = make_optimizer(**plan)
     assert isinstance(optimizer, keras.optimizers.Optimizer)
     assert type(optimizer.inner_optimizer) is type(make_plain())
