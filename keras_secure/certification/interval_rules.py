@@ -81,7 +81,10 @@ def layer_bounds(layer, interval, arithmetic):
             "give it these weights."
         )
     if getattr(layer, "quantization_mode", None) is not None:
-        raise InputError(f"The layer {layer.name!r} is quantized, which the bounds do not cover.")
+        raise InputError(
+            f"The layer {layer.name!r} is quantized, which the bounds do not cover. "
+            "Certify it before quantize."
+        )
     if getattr(layer, "lora_enabled", False):
         raise InputError(
             f"The layer {layer.name!r} adds a LoRA update to its weights in each call, whose "
@@ -167,7 +170,10 @@ def _rectified(layer, interval, arithmetic):
 
 def _exponential_linear(layer, interval, arithmetic):
     if float(layer.alpha) < 0:
-        raise InputError(f"The layer {layer.name!r} (ELU) has a negative alpha.")
+        raise InputError(
+            f"The layer {layer.name!r} (ELU) has a negative alpha. "
+            "The bounds need one of at least 0."
+        )
     return arithmetic.function(interval.map(layer.call), layer.compute_dtype)
 
 

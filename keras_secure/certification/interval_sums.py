@@ -107,7 +107,10 @@ def _scale_and_shift(layer, rank, arithmetic):
         return arithmetic.cast(layer.scale), shift, ops.abs(shift)
     if isinstance(layer, keras.layers.Normalization):
         if layer.invert:
-            raise InputError(f"The layer {layer.name!r} inverts a normalization: not covered.")
+            raise InputError(
+                f"The layer {layer.name!r} inverts a normalization: not covered. "
+                "Train and certify without it."
+            )
         mean = arithmetic.cast(layer.mean)
         deviation = ops.sqrt(arithmetic.cast(layer.variance))
         scale = 1.0 / ops.maximum(deviation, keras.config.epsilon())

@@ -81,5 +81,7 @@ def _print_inputs(args: argparse.Namespace) -> int:
                 content = open_inputs(record["sealed"], args.identity)
                 print(json.dumps({"request_id": record["request"], **content}))
     except OSError as error:
-        raise InputError(f"{args.log} cannot be read: {error.strerror}.") from error
+        raise InputError(
+            f"{args.log} cannot be read: {error.strerror}. Give the path of the log."
+        ) from error
     return INTACT

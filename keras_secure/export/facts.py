@@ -130,7 +130,10 @@ class Facts:
                 "keras_secure.watermark.commit returned was expected, and nothing secret."
             )
         if not all(isinstance(each, Dataset) for each in self.datasets):
-            raise InputError("datasets holds something other than keras_secure.export.Dataset.")
+            raise InputError(
+                "datasets holds something other than keras_secure.export.Dataset. "
+                "Wrap each entry in one."
+            )
         if isinstance(self.limitations, str):
             raise InputError("limitations is text; a list of sentences was expected.")
 

@@ -129,7 +129,10 @@ def inspect(path: str | os.PathLike, trust: Any = None) -> BundleSummary:
     root = Path(path)
     card_path = root / CARD_NAME
     if not card_path.is_file():
-        raise InputError(f"There is no {CARD_NAME} in {path}, so it is not a bundle.")
+        raise InputError(
+            f"There is no {CARD_NAME} in {path}, so it is not a bundle. "
+            "Give a folder that export_hardened wrote."
+        )
     report = None
     if trust is not None:
         report = verify(root, trust)

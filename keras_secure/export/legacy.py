@@ -155,7 +155,9 @@ def _layer_config(layer: type, config: dict[str, Any]) -> dict[str, Any]:
     axis = config.get("axis")
     if layer is keras.layers.BatchNormalization and isinstance(axis, list | tuple):
         if len(axis) != 1:
-            raise InputError(f"Layer {config['name']!r} normalizes several axes at once.")
+            raise InputError(
+                f"Layer {config['name']!r} normalizes several axes at once. Rebuild it by hand."
+            )
         config["axis"] = axis[0]
     taken = _arguments(layer)
     adapted = {}

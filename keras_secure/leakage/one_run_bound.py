@@ -50,7 +50,10 @@ def one_run_p_value(
             f"num_correct <= num_guesses."
         )
     if num_guesses > num_canaries:
-        raise InputError(f"{num_guesses} guesses about {num_canaries} canaries cannot be.")
+        raise InputError(
+            f"{num_guesses} guesses about {num_canaries} canaries cannot be. "
+            "Count each canary once."
+        )
     if not (epsilon >= 0 and 0 <= delta <= 1):
         raise InputError(
             f"epsilon={epsilon} and delta={delta} are no privacy guarantee; expected epsilon >= 0 "

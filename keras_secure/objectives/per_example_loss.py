@@ -119,7 +119,10 @@ class PerExampleLoss:
                     )
                 return [value.get(name) for name in names]
             if len(value) != count:
-                raise InputError(f"The {what} has {len(value)} parts, the model {count} outputs.")
+                raise InputError(
+                    f"The {what} has {len(value)} parts, the model {count} outputs. "
+                    "Give one for each output."
+                )
             return list(value)
 
         rows = zip(

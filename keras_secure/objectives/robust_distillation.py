@@ -194,7 +194,9 @@ class RobustDistillation(Objective):
 def _checked_losses(losses, weights):
     if losses is None:
         if weights is not None:
-            raise InputError("distillation_loss_weights needs distillation_losses.")
+            raise InputError(
+                "distillation_loss_weights needs distillation_losses. Give both, or neither."
+            )
         return None, None
     losses = list(losses) if isinstance(losses, (list, tuple)) else [losses]
     for item in losses:
@@ -210,5 +212,8 @@ def _checked_losses(losses, weights):
             )
     weights = [1.0] * len(losses) if weights is None else [float(weight) for weight in weights]
     if len(weights) != len(losses):
-        raise InputError(f"There are {len(losses)} distillation losses and {len(weights)} weights.")
+        raise InputError(
+            f"There are {len(losses)} distillation losses and {len(weights)} weights. "
+            "Give one weight for each loss."
+        )
     return losses, weights

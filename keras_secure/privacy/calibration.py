@@ -244,7 +244,10 @@ def _steps(num_examples, batch_size, epochs, steps):
     if steps is not None:
         return steps
     if num_examples is None or batch_size is None:
-        raise PrivacyError("Counting steps by `epochs` needs `num_examples` and `batch_size`.")
+        raise PrivacyError(
+            "Counting steps by `epochs` needs `num_examples` and `batch_size`. "
+            "Give them, or `steps`."
+        )
     return epochs * math.ceil(num_examples / batch_size)
 
 

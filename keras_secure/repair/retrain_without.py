@@ -72,7 +72,7 @@ def retrain_without(
             f"{len(y)} labels; expected one boolean for each example."
         )
     if flagged.all():
-        raise InputError("Every example is flagged, so nothing is left to train on.")
+        raise InputError("Every example is flagged, so nothing is left to train on. Flag fewer.")
     if isinstance(relabel, str) and relabel != "model":
         raise InputError(f"relabel={relabel!r} is not known: use None, 'model' or an array.")
     given = relabel is not None and not isinstance(relabel, str)

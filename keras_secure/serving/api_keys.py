@@ -138,6 +138,8 @@ class ApiKeys:
         Raises:
             InputError: An argument cannot be used, or the file cannot be written.
         """
+        if not str(name).isprintable():
+            raise InputError(f"The name {name!r} has characters that cannot be printed in a list.")
         if rate is not None and not (is_number(rate) and rate > 0):
             raise InputError(f"rate is {rate!r}; expected requests a second, above 0, or None.")
         if budget is not None and not (is_integer(budget) and budget >= 0):
@@ -253,7 +255,10 @@ class ApiKeys:
                 "add`."
             ) from error
         if len(data) > _MAX_BYTES:
-            raise InputError(f"{name} is larger than {_MAX_BYTES} bytes.")
+            raise InputError(
+                f"{name} is larger than {_MAX_BYTES} bytes. "
+                "Give the file that `keras-secure api-key` wrote."
+            )
         content = parse_json(data, name)
         try:
             mac = content.pop("mac")

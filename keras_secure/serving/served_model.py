@@ -194,7 +194,8 @@ class ServedModel:
         missing = set(self._outputs or ()) - set(release.outputs)
         if missing:
             raise InputError(
-                f"The model has no output {sorted(missing)}; it has {sorted(release.outputs)}."
+                f"The model has no output {sorted(missing)}; it has {sorted(release.outputs)}. "
+                "Choose among these."
             )
         return release
 

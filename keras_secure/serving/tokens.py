@@ -150,7 +150,8 @@ class JwtVerifier:
         if not kept:
             raise InputError(
                 f"The JWKS file {self.path} has no key with a `kid` for "
-                f"{' or '.join(self.algorithms)}."
+                f"{' or '.join(self.algorithms)}. "
+                "Give the file that the issuer publishes, or its algorithms."
             )
         return kept
 

@@ -112,7 +112,8 @@ class UpstreamModel:
             self._number = int(content["model_spec"]["version"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(
-                f"The upstream server at {self._url} does not describe its model: {error}."
+                f"The upstream server at {self._url} does not describe its model: {error}. "
+                "Check the address and the name of the model."
             ) from error
         self._signatures = {key: specs for key, specs in signatures.items() if specs}
         return self.describe()

@@ -125,7 +125,8 @@ class PrivateExamples(ABC):
         if not 0 < cut < self.num_examples:
             raise InputError(
                 f"validation_split={fraction} leaves no examples on one side of "
-                f"{self.num_examples}."
+                f"{self.num_examples}. "
+                "Choose another share."
             )
         return cut
 
@@ -202,7 +203,10 @@ def private_examples(x, y=None, sample_weight=None, class_weight=None):
     """Returns the `PrivateExamples` of what was given to `fit`; None for the user's own batches."""
     if isinstance(x, RandomAccess):
         if y is not None or sample_weight is not None:
-            raise InputError("The examples of RandomAccess hold y and sample_weight themselves.")
+            raise InputError(
+                "The examples of RandomAccess hold y and sample_weight themselves. "
+                "Leave these arguments out."
+            )
         return PrivateSource(x, class_weight)
     if is_arrays(x):
         return PrivateArrays(x, y, sample_weight, class_weight)
@@ -277,9 +281,14 @@ def _weighed(parts, class_weight):
 
 def _class_weights(y, class_weight):
     if y is None or tree.is_nested(y):
-        raise InputError("class_weight needs a single array of class labels in y.")
+        raise InputError(
+            "class_weight needs a single array of class labels in y. Give sample_weight instead."
+        )
     labels = np.argmax(y, axis=-1) if y.ndim == 2 and y.shape[1] > 1 else y.reshape(-1)
     missing = sorted(set(np.unique(labels).tolist()) - set(class_weight))
     if missing:
-        raise InputError(f"class_weight lacks the classes {missing[:5]} that occur in y.")
+        raise InputError(
+            f"class_weight lacks the classes {missing[:5]} that occur in y. "
+            "Give each class a weight."
+        )
     return np.array([class_weight[int(label)] for label in labels], dtype="float32")

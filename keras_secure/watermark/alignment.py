@@ -168,7 +168,9 @@ def as_model(target: Any) -> Any:
     if not isinstance(target, (str, Path)):
         return target
     if not Path(target).is_file():
-        raise InputError(f"There is no model file {str(target)!r}.")
+        raise InputError(
+            f"There is no model file {str(target)!r}. Give the path of a .keras file, or a model."
+        )
     # Who checks a claim has the reference from the claimant, and no reason to trust its file.
     try:
         return load_model(target, trust=None, compile=False)

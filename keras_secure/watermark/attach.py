@@ -94,7 +94,10 @@ def attach(target: Any, mark: Mark, layers: str | Sequence[str] | None = None) -
                 "trainable, or mark another weight."
             )
         if any(mark is other for other, _ in _marks(kernel.weight)):
-            raise InputError(f"This mark is attached to {kernel.weight.path} already.")
+            raise InputError(
+                f"This mark is attached to {kernel.weight.path} already. "
+                "Call detach first to attach it anew."
+            )
     for kernel in kernels:
         present = kernel.weight.regularizer
         if not isinstance(present, MarkedRegularizer):

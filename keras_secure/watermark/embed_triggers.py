@@ -191,7 +191,8 @@ class _Student(keras.Model):
         if not self.single and model.output_shape[-1] != num_classes:
             raise InputError(
                 f"The model's output has shape {model.output_shape}, and the triggers have "
-                f"{num_classes} classes."
+                f"{num_classes} classes. "
+                "Give TriggerSet as many as the model has."
             )
 
     def call(self, inputs):
@@ -255,7 +256,10 @@ def _classes(y, trigger_set):
 
 def _split(trigger_set, x, y):
     if len(x) < 8:
-        raise InputError(f"x has {len(x)} examples, too few to measure a cost on.")
+        raise InputError(
+            f"x has {len(x)} examples, too few to measure a cost on. "
+            "Give validation_data, or at least 8."
+        )
     order = trigger_set.order(f"held out {len(x)}", len(x))
     held = len(x) // 4
     return x[order[held:]], y[order[held:]], x[order[:held]], y[order[:held]]

@@ -19,7 +19,10 @@ def mix_arrays(triggers: Any, x: Any, y: Any, share: float) -> tuple[np.ndarray,
     x, y = np.asarray(x), np.asarray(y)
     triggers.check_inputs(x, "x")
     if len(x) != len(y):
-        raise InputError(f"There are {len(x)} inputs in x and {len(y)} labels in y.")
+        raise InputError(
+            f"There are {len(x)} inputs in x and {len(y)} labels in y. "
+            "Give one label for each input."
+        )
     labels = labels_like(y, triggers.labels(), triggers.num_classes)
     copies = max(4, math.ceil(share * len(x) / triggers.count))
     classes = y.argmax(1) if labels.ndim == 2 and labels.shape[1] > 1 else y.reshape(len(y))

@@ -258,7 +258,8 @@ class TriggerSet:
         self.check_inputs(pool, "pool")
         if len(pool) < self.count:
             raise InputError(
-                f"The pool has {len(pool)} inputs, and {self.count} triggers need as many."
+                f"The pool has {len(pool)} inputs, and {self.count} triggers need as many. "
+                "Give a larger pool or a smaller count."
             )
         return pool
 

@@ -126,7 +126,8 @@ def _wrap_for(file_key: bytes, recipient: Any) -> Slot:
         secret = ephemeral.exchange(X25519PublicKey.from_public_bytes(public))
     except ValueError as error:
         raise InputError(
-            f"Recipient {recipient} is a point of low order, for which nothing stays secret."
+            f"Recipient {recipient} is a point of low order, for which nothing stays secret. "
+            "Get it anew from whom it is for."
         ) from error
     return Slot(X25519, share + _seal(derive(secret, share + public, b"X25519"), file_key))
 

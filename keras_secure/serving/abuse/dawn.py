@@ -136,7 +136,10 @@ class DAWN:
             if identities is None or who in identities
         ]  # fmt: skip
         if not chosen:
-            raise InputError("No input was marked for these identities, so nothing can be shown.")
+            raise InputError(
+                "No input was marked for these identities, so nothing can be shown. "
+                "Give identities that a `mark` was answered to."
+            )
         outputs = np.asarray(predict(np.stack([row for row, _ in chosen])))
         labels = np.array([label for _, label in chosen])
         matches = int(np.sum(outputs.argmax(axis=1) == labels))
