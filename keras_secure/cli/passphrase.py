@@ -48,7 +48,7 @@ def read_passphrase(
     if args.passphrase_file is not None and args.passphrase_env is not None:
         raise InputError("Give one of --passphrase-file and --passphrase-env.")
     if args.passphrase_file is not None:
-        return _from_file(args.passphrase_file)
+        return passphrase_from_file(args.passphrase_file)
     if args.passphrase_env is not None:
         value = os.environ.get(args.passphrase_env)
         if not value:
@@ -57,7 +57,18 @@ def read_passphrase(
     return None if others else _from_prompt(confirm)
 
 
-def _from_file(path: str) -> str:
+def passphrase_from_file(path: str) -> str:
+    """Reads a passphrase from the first line of a file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The passphrase.
+
+    Raises:
+        InputError: The file cannot be read, or its first line is empty.
+    """
     try:
         with open(path, "rb") as file:
             data = file.read(_MAX_SIZE + 1)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from keras_secure.cli.passphrase import read_passphrase
+from keras_secure.cli.passphrase import passphrase_from_file, read_passphrase
 from keras_secure.cli.serve_trust import read_trust_files
 from keras_secure.cli.serve_watch import make_monitor
 from keras_secure.errors import InputError, IntegrityError
@@ -156,7 +156,11 @@ def main(args: argparse.Namespace) -> int:
             port=args.port,
             certificate=args.certificate,
             key=args.key,
-            key_password=_first_line(args.key_password_file),
+            key_password=(
+                None
+                if args.key_password_file is None
+                else passphrase_from_file(args.key_password_file)
+            ),
             client_authorities=args.client_authorities,
             drain_seconds=args.drain_seconds,
             announce=lambda address: print(f"serving {', '.join(models)} at {address}", flush=True),
@@ -236,12 +240,3 @@ def _observer(args: argparse.Namespace) -> Any:
     if not args.watch and args.watch_data is None:
         return None
     return make_monitor(args.watch_data, tuple(args.bounds) if args.bounds else (0.0, 1.0))
-
-
-def _first_line(path: str | None) -> str | None:
-    if path is None:
-        return None
-    try:
-        return Path(path).read_text().split("\n", 1)[0]
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read.") from error
