@@ -2,6 +2,8 @@
 
 import argparse
 
+from keras_secure.errors import InputError
+from keras_secure.integrity.times import as_time, now
 from keras_secure.serving import ApiKeys
 
 DONE = 0
@@ -46,6 +48,11 @@ def main(args: argparse.Namespace) -> int:
     """
     keys = ApiKeys(args.file, args.secret, create=args.action == "add")
     if args.action == "add":
+        if args.expires is not None and as_time(args.expires, "--expires") <= now():
+            raise InputError(
+                f"--expires is {args.expires!r}, which is over, so the key would never be valid. "
+                "Give a point in time to come."
+            )
         print(
             keys.add(
                 args.name, args.scope, expires=args.expires, rate=args.rate, budget=args.budget

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from keras_secure.arguments import is_integer
 from keras_secure.errors import InputError, IntegrityError
 from keras_secure.integrity.atomic import sync_folder, write_atomically
 from keras_secure.integrity.key_files import load_private_key
@@ -66,6 +67,8 @@ class AuditLog:
         checkpoint_seconds: float = 1.0,
         max_bytes: int | None = None,
     ):
+        if max_bytes is not None and not (is_integer(max_bytes) and max_bytes >= 1):
+            raise InputError(f"max_bytes is {max_bytes!r}; expected a number of bytes, at least 1.")
         self.path = Path(path)
         self._key = load_private_key(private_key)
         self._fingerprint = fingerprint(self._key.public_key())

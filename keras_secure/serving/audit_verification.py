@@ -63,7 +63,7 @@ def verify_audit_log(
         raise InputError("No audit log was given.")
     keys = _Keys(trust)
     expected = [(f"the anchor {anchor}", *_anchor(anchor)) for anchor in anchors]
-    last = Path(given[-1])
+    last = Path(os.path.abspath(given[-1]))
     head_path = last.with_name(last.name + HEAD_SUFFIX) if head is None else Path(head)
     if head is not None or head_path.exists():
         expected.append((str(head_path), *_head(head_path, keys)))

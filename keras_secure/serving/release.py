@@ -1,5 +1,6 @@
 """One verified version of a model, ready to be asked."""
 
+import dataclasses
 import hashlib
 import os
 from collections.abc import Callable, Iterable
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_secure.errors import InputError
+from keras_secure.errors import InputError, IntegrityError, SecurityError
 from keras_secure.integrity import current
 from keras_secure.integrity.private_copy import private_copy
 from keras_secure.integrity.signature_file import SIGNATURE_NAME
@@ -116,13 +117,19 @@ def load_release(
         raise InputError(f"There is no bundle at {root}; give the folder of an exported model.")
     with private_copy(root, root / SIGNATURE_NAME) as (copy, _):
         report = verify(copy, trusted, min_serial=min_serial)
-        report.raise_if_failed()
+        # Whoever reads of it knows the bundle by its own place.
+        dataclasses.replace(report, path=str(root)).raise_if_failed()
         signature = (copy / SIGNATURE_NAME).read_bytes()
         bundle = open_bundle(copy, trusted)
-        functions = {
-            name: bundle.load(check_weights, name)
-            for name in dict.fromkeys((DEFAULT_SIGNATURE, *signatures))
-        }
+        try:
+            functions = {
+                name: bundle.load(check_weights, name)
+                for name in dict.fromkeys((DEFAULT_SIGNATURE, *signatures))
+            }
+        except SecurityError:
+            raise
+        except Exception as error:  # a framework has errors of its own
+            raise InputError(f"The model of {root} cannot be loaded: {error}") from error
     release = Release(
         bundle.card,
         functions,
@@ -146,7 +153,9 @@ def _call_once(function: Callable[[Any], Any], taken: TensorSpec, root: Path) ->
         try:
             function(np.zeros((1, *(free if size is None else size for size in sizes)), dtype))
             return
-        except InputError as error:
+        except IntegrityError:
+            raise
+        except Exception as error:  # a framework has errors of its own
             failure = error
     raise InputError(f"The model of {root} computes no example: {failure}") from failure
 

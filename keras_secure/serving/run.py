@@ -98,7 +98,7 @@ def serve(
         )
         config.load()
         listener = _listen(host, port)
-    except (OSError, ssl.SSLError, ValueError) as error:
+    except (OSError, OverflowError, ssl.SSLError, ValueError) as error:
         raise InputError(f"Nothing can be served at {host}:{port}: {error}.") from error
     server = Server(config)
 

@@ -8,6 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from keras_secure.arguments import is_integer
 from keras_secure.errors import InputError, SecurityError
 from keras_secure.serving import dialect
 from keras_secure.serving.audit_log import AuditLog
@@ -64,6 +65,8 @@ class Service:
         self.inference = Inference(
             limits, self._budgets, self._rates, self.metrics, observer, sealer
         )
+        if workers is not None and not (is_integer(workers) and workers >= 1):
+            raise InputError(f"workers is {workers!r}; expected a number of threads, at least 1.")
         self._workers = workers or min(4, os.cpu_count() or 1)
 
     @property

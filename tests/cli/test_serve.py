@@ -48,6 +48,10 @@ def test_keys_are_made_listed_and_revoked(tmp_path, capsys):
     assert text not in out
     with pytest.raises(InputError, match="cannot be read"):
         run(api_key, "list", tmp_path / "none.json")
+    with pytest.raises(InputError, match="never be valid"):
+        run(api_key, "add", path, "eve", "--scope", "*:*", "--expires", "2020-01-01")
+    with pytest.raises(InputError, match="cannot be printed"):
+        run(api_key, "add", path, "eve\nroot", "--scope", "*:*")
 
 
 def test_a_log_is_verified_and_its_cause_named(log, tmp_path, capsys):
@@ -66,6 +70,12 @@ def test_a_log_is_verified_and_its_cause_named(log, tmp_path, capsys):
     report = json.loads(capsys.readouterr().out)
     assert report["ok"] is False
     assert report["findings"][0]["id"] == "audit_log.removed"
+
+
+def test_a_folder_is_no_log(tmp_path, log, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="cannot be read"):
+        run(audit_log, "verify", ".", "--trust", "key.pub")
 
 
 def test_kept_inputs_are_printed_for_their_reader(log, tmp_path, capsys):
@@ -90,6 +100,9 @@ def test_kept_inputs_are_printed_for_their_reader(log, tmp_path, capsys):
         (["bundle", "--trust", "{key}", "--anonymous", "*:*", "--max-rows", "0"], "rows"),
         (["bundle", "--trust", "{key}", "--jwks", "none.json"], "issuer"),
         (["b=nowhere", "--trust", "{key}", "--anonymous", "*:*", "--port", "0"], "no bundle"),
+        (["b", "--trust", "{key}", "--anonymous", "*:*", "--port", "99999"], "port must be"),
+        (["b", "--trust", "{key}", "--anonymous", "*:*", "--workers", "0"], "workers is 0"),
+        (["b", "--trust", "{key}", "--anonymous", "*:*", "--workers", "-3"], "workers is -3"),
     ],
 )
 def test_what_serve_does_not_start_with(tmp_path, arguments, message):
@@ -105,4 +118,7 @@ def test_an_unsigned_folder_is_refused(tmp_path, capsys):
     key = save_public(PUBLIC_KEY, tmp_path / "key.pub")
     options = ("--trust", key, "--anonymous", "*:*", "--port", "0")
     assert run(serve, tmp_path / "bundle", *options) == 1
-    assert "REFUSED" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "REFUSED" in told
+    # Under its own name, not that of the copy that was verified and is gone.
+    assert str(tmp_path / "bundle") in told

@@ -274,6 +274,13 @@ def test_a_full_disk_spoils_no_other_line(path, monkeypatch):
     assert report.findings == ()
 
 
+@pytest.mark.parametrize("max_bytes", [0, -5, 2.5])
+def test_files_of_no_size_are_refused(path, max_bytes):
+    with pytest.raises(InputError, match="max_bytes"):
+        AuditLog(path, PRIVATE_KEY, max_bytes=max_bytes)
+    assert not path.exists()
+
+
 def test_nothing_is_written_to_a_file_that_was_deleted(path):
     log = write(path, lines=2, close=False)
     path.unlink()

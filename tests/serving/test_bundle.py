@@ -134,6 +134,18 @@ def test_sensitive_fields_that_would_not_be_masked_are_refused(tmp_path, declare
         load_release(tmp_path / "bundle", PUBLIC_KEY)
 
 
+@pytest.mark.parametrize("failing", ["load", "call"])
+def test_what_its_framework_cannot_load_is_a_refusal(bundles, monkeypatch, failing):
+    def load(self, *args):
+        if failing == "load":
+            raise RuntimeError("Op type not registered")
+        return lambda x: 1 / 0
+
+    monkeypatch.setattr("keras_secure.export.Bundle.load", load)
+    with pytest.raises(InputError, match=r"not registered|computes no example"):
+        load_release(bundles[0] / "a", PUBLIC_KEY)
+
+
 class Server:
     def __init__(self, folder, place, *options):
         self.key = ApiKeys(place / "keys.json", create=True).add("test", ["dense:*", "dense:admin"])
