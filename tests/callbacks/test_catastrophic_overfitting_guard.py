@@ -182,7 +182,7 @@ def test_a_growing_radius_is_no_collapse():
 def test_private_training_needs_public_data_and_keeps_its_ledger():
     def private():
         return ks.optimizers.DPOptimizer(
-            keras.optimizers.Adam(0.01), l2_norm_clip=1.0, noise_multiplier=1.0
+            keras.optimizers.Adam(0.01), l2_norm_clip=1.0, noise_multiplier=4.0
         )
 
     def fit(**options):
