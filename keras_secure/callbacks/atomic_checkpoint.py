@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_secure.callbacks.exact_weights import load_exactly, save_exactly
 from keras_secure.errors import InputError, IntegrityError, PrivacyError, PrivacyWarning
 from keras_secure.integrity.atomic import sync_folder, write_new
 
@@ -57,7 +58,13 @@ class AtomicCheckpoint(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         """Restores the newest intact checkpoint, if it is ahead of the model."""
-        self.directory.mkdir(parents=True, exist_ok=True)
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"No folder for checkpoints can be made at {self.directory}: {error.strerror}. "
+                "Give a folder that you may write to."
+            ) from error
         for left in self.directory.glob(".*.part"):
             shutil.rmtree(left, ignore_errors=True)
         self._restore()
@@ -132,7 +139,7 @@ class AtomicCheckpoint(keras.callbacks.Callback):
         self._remove([path for path in newest if path not in kept])
 
     def _write_weights(self, folder: Path) -> None:
-        self.model.save_weights(folder / WEIGHTS)
+        save_exactly(self.model, folder / WEIGHTS)
         sync_file(folder / WEIGHTS)
 
     def _remove(self, paths: list[Path]) -> None:
@@ -166,9 +173,10 @@ class AtomicCheckpoint(keras.callbacks.Callback):
 
     def _load(self, folder: Path, progress: dict[str, Any]) -> None:
         optimizer = self.model.optimizer
-        if not optimizer.built:
+        if self.model.built and not optimizer.built:
             optimizer.build(self.model.trainable_variables)
-        self.model.load_weights(folder / WEIGHTS)
+        name = f"The checkpoint of step {progress['steps']} in {self.directory}"
+        load_exactly(self.model, folder / WEIGHTS, name)
         # Keras only warns where the state of an optimizer is left out.
         if self._steps() != progress["steps"]:
             raise InputError(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_secure.callbacks.atomic_checkpoint import WEIGHTS
+from keras_secure.callbacks.exact_weights import save_exactly
 from keras_secure.errors import InputError, IntegrityError
 from keras_secure.integrity import decrypt, encrypt, load_private_key, sign, verify
 
@@ -49,7 +50,7 @@ class CheckpointSeal:
     def write_weights(self, model: Any, folder: Path) -> None:
         """Writes a model's weights into a folder, where they are never in the clear."""
         with self._private_folder() as private:
-            model.save_weights(private / WEIGHTS)
+            save_exactly(model, private / WEIGHTS)
             encrypt(private / WEIGHTS, folder / _ENCRYPTED, **self._encryption)
 
     def close(self, folder: Path, serial: int) -> None:

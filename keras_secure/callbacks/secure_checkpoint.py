@@ -16,6 +16,7 @@ from keras_secure.callbacks.atomic_checkpoint import (
 from keras_secure.callbacks.best_checkpoint import BestCheckpoint
 from keras_secure.callbacks.checkpoint_record import CheckpointRecord
 from keras_secure.callbacks.checkpoint_seal import CheckpointSeal, plain_folder
+from keras_secure.callbacks.exact_weights import load_exactly
 from keras_secure.errors import InputError, IntegrityError
 
 _RECORD = "newest.json"
@@ -182,7 +183,7 @@ class SecureCheckpoint(AtomicCheckpoint):
             raise InputError(f"There is no checkpoint in {self.directory} to load.")
         with self._opened(Path(path)) as folder:
             read_progress(folder, Path(path))
-            model.load_weights(folder / WEIGHTS)
+            load_exactly(model, folder / WEIGHTS, path)
 
     def _restore(self):
         progress = super()._restore()

@@ -124,6 +124,61 @@ def test_resumes_within_an_epoch(tmp_path):
 
 
 @pytest.mark.slow
+def adapted_model(quantized):
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(8, "relu"), layers.Dense(2)])
+    if quantized:
+        model.quantize("int8")
+    for layer in model.layers:
+        layer.enable_lora(2)
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    return model
+
+
+@pytest.mark.parametrize("quantized", [False, True])
+@pytest.mark.parametrize("options", [{}, {"key": bytes(32)}])
+def test_adapters_go_on_training(quantized, options, tmp_path):
+    def checkpoint():
+        return SecureCheckpoint(tmp_path / "run", PRIVATE, **options)
+
+    whole = fit(adapted_model(quantized))
+    with pytest.raises(CrashError):
+        fit(adapted_model(quantized), checkpoint(), Crash(epoch=2))
+    resumed = adapted_model(quantized)
+    assert same(fit(resumed, checkpoint()), whole)
+    fresh = adapted_model(quantized)
+    checkpoint().load(fresh)
+    assert same(fresh.get_weights(), resumed.get_weights())
+
+
+def test_another_model_is_refused_in_few_words(tmp_path):
+    fit(new_model(), SecureCheckpoint(tmp_path, PRIVATE), epochs=1)
+    wider = keras.Sequential([keras.Input((4,)), layers.Dense(3)])
+    unbuilt = keras.Sequential([layers.Dense(2)])
+    adapted = new_model()
+    adapted.layers[-1].enable_lora(1)
+    for model, match in (
+        (wider, "does not fit this model"),
+        (adapted, "does not fit this model"),
+        (unbuilt, "Call the model once on data"),
+    ):
+        model.compile("sgd", "mse")
+        for load in (
+            lambda model: begin(SecureCheckpoint(tmp_path, PRIVATE), model),
+            SecureCheckpoint(tmp_path, PRIVATE).load,
+        ):
+            with pytest.raises(InputError, match=match) as caught:
+                load(model)
+            assert len(str(caught.value)) < 1000
+
+
+def test_a_place_that_holds_no_folder(tmp_path):
+    (tmp_path / "file").touch()
+    for place in ("file", "file/run"):
+        with pytest.raises(InputError, match="No folder for checkpoints can be made"):
+            fit(new_model(), SecureCheckpoint(tmp_path / place, PRIVATE))
+
+
 def test_fits_in_every_way_of_training(digits, tmp_path):
     folders = iter(range(100))
     run_callback_harness(
