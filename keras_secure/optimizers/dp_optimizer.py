@@ -11,21 +11,22 @@ from keras import ops
 from keras_secure import backend
 from keras_secure.errors import PrivacyError
 from keras_secure.optimizers.accounted_optimizer import AccountedOptimizer, HiddenVariable
+from keras_secure.optimizers.private_plan import (
+    CLIPS,
+    check_bands,
+    check_drawing,
+    check_microbatch_size,
+    check_plan,
+)
 from keras_secure.privacy import (
     AdaptiveClipping,
     ClippingMode,
-    DeterministicPasses,
     Phase,
     Sampling,
 )
 from keras_secure.privacy.banded_noise import BandedNoise
 from keras_secure.privacy.noise import NoiseSource
 from keras_secure.registration import component
-
-# Outside, squares of gradients under- or overflow in float32 and norms would be underestimated.
-_CLIPS = (1e-8, 1e8)
-# The kinds of sampling by which `fit` draws batches itself.
-_DRAWN = ("poisson", "balls_in_bins", "deterministic")
 
 
 @component("optimizers")
@@ -105,23 +106,9 @@ class DPOptimizer(AccountedOptimizer):
         name=None,
     ):
         optimizer = keras.optimizers.get(optimizer)
-        _check_plan(optimizer, l2_norm_clip, noise_multiplier, expected_batch_size)
-        if microbatch_size is not None and not (
-            isinstance(microbatch_size, (int, np.integer)) and microbatch_size > 0
-        ):
-            raise PrivacyError(
-                f"microbatch_size is {microbatch_size!r}; it must be a positive whole number of "
-                "examples, or None."
-            )
-        if isinstance(sampling, str) and sampling not in _DRAWN:
-            raise PrivacyError(
-                f"sampling={sampling!r} names no kind of sampling; use one of "
-                f"{', '.join(map(repr, _DRAWN))}, or a privacy.Sampling."
-            )
-        if isinstance(bands, bool) or not isinstance(bands, int) or bands < 1:
-            raise PrivacyError(f"bands is {bands!r}; it must be a positive int.")
-        if bands > 1 and sampling != "deterministic":
-            _check_bands(sampling, bands)
+        check_plan(optimizer, l2_norm_clip, noise_multiplier, expected_batch_size)
+        check_microbatch_size(microbatch_size)
+        check_drawing(sampling, bands)
         super().__init__(name=name)
         self.inner_optimizer = optimizer
         self._l2_norm_clip = float(l2_norm_clip)
@@ -322,7 +309,7 @@ class DPOptimizer(AccountedOptimizer):
                 if value.shape == () and value.dtype == np.float32:
                     self._adaptive_clip.assign(value)
             clip = float(ops.convert_to_numpy(self._adaptive_clip))
-            if not _CLIPS[0] <= clip <= _CLIPS[1]:
+            if not CLIPS[0] <= clip <= CLIPS[1]:
                 self._adaptive_clip.assign(self.l2_norm_clip)
                 raise PrivacyError(
                     f"The checkpoint holds an adaptive clip of {clip}, which no training reaches. "
@@ -345,12 +332,12 @@ class DPOptimizer(AccountedOptimizer):
     def _adapt(self, noisy_count, clip, allowed):
         """Moves the clip, unless the budget is spent."""
         moved = self.clipping.next_clip(clip, noisy_count, self._divisor.value)
-        self._adaptive_clip.assign(ops.where(allowed, ops.clip(moved, *_CLIPS), clip))
+        self._adaptive_clip.assign(ops.where(allowed, ops.clip(moved, *CLIPS), clip))
 
     def planned_phase(self, sampling, expected_batch_size):
         """Returns the `privacy.Phase` that steps under this plan belong to."""
         if self.bands > 1:
-            _check_bands(sampling, self.bands)
+            check_bands(sampling, self.bands)
             sampling = dataclasses.replace(sampling, bands=self.bands)
         return Phase(
             sampling=sampling,
@@ -398,43 +385,3 @@ def _clipping_mode(clipping):
         return ClippingMode.get(clipping)
     except TypeError as error:
         raise PrivacyError(f"The clipping {clipping!r} cannot be built: {error}.") from error
-
-
-def _check_bands(sampling, bands):
-    """Refuses correlated noise where one example may take part within `bands` steps again."""
-    if not isinstance(sampling, DeterministicPasses):
-        found = "nothing" if sampling is None else type(sampling).__name__
-        raise PrivacyError(
-            f"bands={bands} correlates the noise of {bands} steps, among which no example may "
-            f"occur twice, but the sampling ({found}) does not promise that. Give "
-            "sampling='deterministic' and train with fit, or take bands=1."
-        )
-    dataclasses.replace(sampling, bands=bands)
-
-
-def _check_plan(optimizer, l2_norm_clip, noise_multiplier, expected_batch_size):
-    if not _CLIPS[0] <= l2_norm_clip <= _CLIPS[1]:
-        raise PrivacyError(
-            f"l2_norm_clip is {l2_norm_clip}; it is the bound that the noise is scaled to and must "
-            f"lie between {_CLIPS[0]:g} and {_CLIPS[1]:g}, where float32 holds norms exactly. "
-            "Scale the loss instead."
-        )
-    if not noise_multiplier >= 0 or not np.isfinite(noise_multiplier):
-        raise PrivacyError(f"noise_multiplier is {noise_multiplier}; it must be finite and >= 0.")
-    if expected_batch_size is not None and not expected_batch_size > 0:
-        raise PrivacyError(f"expected_batch_size is {expected_batch_size}; it must be positive.")
-    if hasattr(optimizer, "inner_optimizer"):
-        raise PrivacyError(
-            f"DPOptimizer was given a {type(optimizer).__name__}, which is itself a wrapper. Give "
-            "it the plain optimizer; loss scaling for float16 is done before the clip."
-        )
-    if optimizer.gradient_accumulation_steps:
-        raise PrivacyError(
-            "gradient_accumulation_steps is set on the inner optimizer: several draws would be "
-            "accounted as one. Remove it; take a larger batch instead."
-        )
-    if optimizer.loss_scale_factor:
-        raise PrivacyError(
-            "loss_scale_factor is set on the inner optimizer, which would scale the noise away. "
-            "Remove it; loss scaling for float16 is done before the clip."
-        )
