@@ -44,7 +44,7 @@ def test_calibration_of_random_runs(target, examples, share, steps):
     check_calibration(target, examples, max(1, round(examples * share)), steps)
 
 
-@pytest.mark.parametrize("run", [(0.5, 400, 40, 3), (9.0, 300, 60, 8)])
+@pytest.mark.parametrize("run", [(0.5, 400, 40, 3), (3.0, 60, 30, 20)])
 def test_calibration_never_overshoots_and_wastes_little(run):
     check_calibration(*run)
 
