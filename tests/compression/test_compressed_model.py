@@ -280,7 +280,7 @@ def test_pruned_weights_stay_pruned(model, data):
     assert len(before) == len(after) == 4
 
 
-def test_watermarks_and_regularizers_of_kernels_are_kept(model):
+def test_regularizers_of_kernels_are_kept(model):
     part(model, "top").kernel.regularizer = keras.regularizers.L2(1.0)
     trained = quantize_aware(model, 4)
     expected = np.square(np.asarray(part(model, "top").kernel)).sum()
@@ -375,6 +375,60 @@ def test_what_cannot_be_copied_is_refused(model, data):
         quantize_aware(quantize_aware(model))
     with pytest.raises(InputError, match="4 built kernels, and 1 were"):
         CompressedModel(model, [LearnedStepSize(4)])
+
+
+class Unbuilding(keras.layers.Layer):
+    """Its layer is built by the first call only, which no configuration tells."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = keras.layers.Dense(3, name="inside")
+
+    def call(self, inputs):
+        return self.dense(inputs)
+
+
+@pytest.mark.filterwarnings("ignore:.build:UserWarning")  # Keras says so, too
+def test_a_layer_that_does_not_build_its_layers_is_refused_or_left_out():
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, keras.layers.Dense(2, name="top")(Unbuilding()(inputs)))
+    with pytest.raises(InputError, match=r"has 2 layers and 0 variables, of 2 and 2.*`build`"):
+        quantize_aware(model)
+    with pytest.raises(InputError, match="`layers`"):
+        quantize_aware(model, layers="inside")
+    x = np.ones((2, 4), "float32")
+    trained = quantize_aware(model, 8, layers="top")
+    np.testing.assert_allclose(np.asarray(trained(x)), np.asarray(model(x)), atol=0.05)
+    assert list(quantized_weights(trained)) == [trained.get_layer("top").kernel.path]
+
+
+class Wide(keras.Model):
+    """Room for a watermark."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.hidden = keras.layers.Dense(64, activation="relu")
+        self.top = keras.layers.Dense(3)
+
+    def call(self, inputs):
+        return self.top(self.hidden(inputs))
+
+    def get_config(self):
+        return super().get_config()
+
+
+def test_a_watermark_is_carried_through_training():
+    keras.utils.set_random_seed(0)
+    model = Wide()
+    x, y = np.random.default_rng(0).random((32, 40), "float32"), np.arange(32) % 3
+    model(x)
+    mark = ks.watermark.SpreadSpectrum("a secret", num_bits=64)
+    ks.watermark.embed(model, mark)
+    trained = quantize_aware(model, 4)
+    trained.compile(keras.optimizers.SGD(0.01), LOSS)
+    trained.fit(x, y, verbose=0)
+    report = ks.watermark.verify(strip(trained), mark)
+    assert (report.verdict, report.bit_errors) == ("proved", 0)
 
 
 def test_names_that_keras_counts_up_stay():
