@@ -26,7 +26,9 @@ def test_only_a_wrapper_of_ours_is_taken_off():
 def test_monitors_look_inside(monitor):
     model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(8, name="head")])
     if monitor == "WatermarkMonitor":
-        callback = ks.callbacks.WatermarkMonitor("head", ks.watermark.SpreadSpectrum("key"))
+        callback = ks.callbacks.WatermarkMonitor(
+            "head", ks.watermark.SpreadSpectrum("key", num_bits=8)
+        )
     else:
         callback = ks.callbacks.TriggerMonitor(ks.watermark.TriggerSet("key", (8,), 8, 8))
     readings = []
