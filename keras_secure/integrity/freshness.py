@@ -3,6 +3,8 @@
 from datetime import datetime
 from pathlib import Path
 
+from keras_secure.arguments import is_integer
+from keras_secure.errors import InputError
 from keras_secure.findings import Finding
 from keras_secure.integrity.statement import Statement
 from keras_secure.integrity.times import as_time, format_time
@@ -25,8 +27,10 @@ def release_problems(
         A finding for each problem.
 
     Raises:
-        InputError: `not_before` is no time.
+        InputError: `not_before` is no time, or `min_serial` no whole number.
     """
+    if min_serial is not None and not is_integer(min_serial):
+        raise InputError(f"min_serial is {min_serial!r}; expected a whole number.")
     findings = []
     state = {"serial": statement.serial, "created": statement.created}
     if min_serial is not None and statement.serial < min_serial:

@@ -8,7 +8,7 @@ from keras_secure.errors import InputError
 from keras_secure.integrity.atomic import write_atomically, write_new, writing
 from keras_secure.integrity.key_encryption import encrypt_key
 from keras_secure.integrity.key_pem import EXPECTED, private_key_of, public_key_of, public_pem
-from keras_secure.integrity.keys import is_private, kind_of, parts_of
+from keras_secure.integrity.keys import KINDS, is_private, kind_of, parts_of
 
 KeySource: TypeAlias = Any
 
@@ -110,7 +110,7 @@ def load_private_key(source: KeySource, passphrase: str | bytes | None = None) -
     >>> load_private_key(private_key) is private_key
     True
     """
-    if kind_of(source) and is_private(source):
+    if kind_of(source) in KINDS and is_private(source):
         return source
     data, name = _read(source, "private")
     secret = None if passphrase is None else _encode(passphrase)

@@ -17,8 +17,10 @@ def format_time(time: datetime) -> str:
 
     >>> format_time(datetime(2026, 11, 21, 12, 30, tzinfo=UTC))
     '2026-11-21T12:30:00Z'
+    >>> format_time(datetime(1, 1, 1, tzinfo=UTC))
+    '0001-01-01T00:00:00Z'
     """
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return time.astimezone(UTC).replace(microsecond=0, tzinfo=None).isoformat() + "Z"
 
 
 def as_time(value: datetime | str, name: str) -> datetime:

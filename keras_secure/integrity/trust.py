@@ -18,10 +18,11 @@ class TrustedKey:
     """A public key and what is known of it.
 
     Args:
-        key: The public key.
+        key: The public key, or anything that `load_public_key` takes.
         name: What people call it.
         not_before: From when on it may have signed; None for always.
-        not_after: Until when signatures of it are accepted; None for ever.
+        not_after: Until when signatures of it are accepted; None for ever. Both as a `datetime`
+            with a time zone, or as text such as `"2027-12-31"`, which is its first second in UTC.
         endorsed_by: Names of the keys that vouch for it, where it was not trusted by itself.
     """
 
@@ -30,6 +31,12 @@ class TrustedKey:
     not_before: datetime | None = None
     not_after: datetime | None = None
     endorsed_by: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        object.__setattr__(self, "key", load_public_key(self.key))
+        for field in ("not_before", "not_after"):
+            if (time := getattr(self, field)) is not None:
+                object.__setattr__(self, field, as_time(time, field))
 
     @property
     def fingerprint(self) -> str:
@@ -83,10 +90,7 @@ class Trust:
 
     def __post_init__(self):
         given = self.keys if isinstance(self.keys, list | tuple) else (self.keys,)
-        keys = tuple(
-            key if isinstance(key, TrustedKey) else TrustedKey(load_public_key(key))
-            for key in given
-        )
+        keys = tuple(key if isinstance(key, TrustedKey) else TrustedKey(key) for key in given)
         object.__setattr__(self, "keys", keys)
         prints = [key.fingerprint for key in keys]
         if len(set(prints)) < len(prints):
@@ -120,7 +124,7 @@ class Trust:
             InputError: It is there already, cannot be read, or a time is none.
         """
         new = TrustedKey(
-            load_public_key(key),
+            key,
             name,
             None if not_before is None else as_time(not_before, "not_before"),
             None if not_after is None else as_time(not_after, "not_after"),
@@ -197,4 +201,4 @@ def as_trust(source: Any) -> Trust:
     several = isinstance(source, Iterable) and not isinstance(source, str | bytes | Mapping)
     if several and not kind_of(source) and not isinstance(source, os.PathLike):
         return Trust(tuple(source))
-    return Trust((TrustedKey(load_public_key(source)),))
+    return Trust((TrustedKey(source),))

@@ -57,6 +57,12 @@ def _ask(suspect, triggers, variant, batch_size):
             parts.append(keras.ops.convert_to_numpy(_columns(outputs, suspect)))
         else:
             parts.append(np.asarray(suspect(batch)))
+        if parts[-1].shape[:1] != (len(batch),):
+            raise InputError(
+                f"The suspect answered {len(batch)} inputs by something of shape "
+                f"{parts[-1].shape} and dtype {parts[-1].dtype}; expected a class or a row of "
+                "scores for each."
+            )
     return _classes(np.concatenate(parts), triggers)
 
 

@@ -1,6 +1,7 @@
 """Whom a verifier believes: names, dates, revocations, thresholds, endorsements, trust files."""
 
 import json
+from datetime import datetime
 
 import pytest
 
@@ -186,3 +187,17 @@ def test_a_trust_file_with_a_mistake_is_refused(tmp_path, change, message):
     file.write_text(json.dumps(content))
     with pytest.raises(InputError, match=message):
         load_trust(file)
+
+
+def test_a_trusted_key_takes_what_people_write(tmp_path):
+    path = save_public_key(PUBLIC[0], tmp_path / "key.pub")
+    key = TrustedKey(path, "release", not_after="2020-01-01")
+    assert key.fingerprint == fingerprint(PUBLIC[0])
+    (tmp_path / "a").write_bytes(b"1")
+    sign(tmp_path / "a", PRIVATE[0])
+    assert verify(tmp_path / "a", Trust((key,))).causes == ("integrity.expired_key",)
+    for wrong in (datetime(2020, 1, 1), "soon", 2020):
+        with pytest.raises(InputError, match=r"not_after is .* with its time zone"):
+            TrustedKey(PUBLIC[0], not_after=wrong)
+    with pytest.raises(InputError, match="public key file nowhere"):
+        TrustedKey("nowhere")

@@ -393,3 +393,30 @@ def test_neither_keras_nor_tensorflow_nor_numpy_is_loaded(folder, tmp_path):
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("wrong", ["3", 1.5, True])
+def test_a_serial_number_to_compare_with_is_a_whole_number(wrong, tmp_path):
+    private_key, public_key = generate_key_pair()
+    (tmp_path / "a").write_bytes(b"1")
+    sign(tmp_path / "a", private_key)
+    with pytest.raises(InputError, match=r"min_serial is .*; expected a whole number"):
+        verify(tmp_path / "a", public_key, min_serial=wrong)
+
+
+def test_the_first_and_the_last_time_there_is(tmp_path):
+    private_key, public_key = generate_key_pair()
+    (tmp_path / "a").write_bytes(b"1")
+    for time in ("0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"):
+        sign(tmp_path / "a", private_key, created=time)
+        report = verify(tmp_path / "a", public_key)
+        assert report.ok
+        assert report.created == time
+
+
+def test_no_larger_curve_signs(tmp_path):
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    (tmp_path / "a").write_bytes(b"1")
+    with pytest.raises(InputError, match=r"give an Ed25519, an EC P-256"):
+        sign(tmp_path / "a", ec.generate_private_key(ec.SECP384R1()))

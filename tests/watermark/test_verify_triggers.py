@@ -301,3 +301,9 @@ def test_what_cannot_be_judged_says_why(committed):
     ]:
         with pytest.raises(InputError, match=match):
             judge()
+
+
+@pytest.mark.parametrize("answer", [None, {"scores": 1}, 3, [1, 2]])
+def test_answers_that_are_none_are_refused(answer):
+    with pytest.raises(InputError, match="a class or a row of scores for each"):
+        verify_triggers(lambda x: answer, TriggerSet(SECRET, (8, 8, 1), 4))
