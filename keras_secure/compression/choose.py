@@ -21,7 +21,7 @@ def choose_kernels(model: Any, layers: str | Sequence[str] | None = None) -> dic
         Path of the variable to `Kernel`, in the order of the model.
 
     Raises:
-        InputError: The model is not built or has no such kernel.
+        InputError: The model is not built or has no such kernel, or one with LoRA is meant.
     """
     if not isinstance(model, keras.Model):
         raise InputError(
@@ -31,6 +31,14 @@ def choose_kernels(model: Any, layers: str | Sequence[str] | None = None) -> dic
         raise InputError(
             f"Model {model.name!r} is not built, so it has no weights to compress. Call it once on "
             "data, or build it, first."
+        )
+    adapted = [
+        part.name for part in model._flatten_layers() if getattr(part, "lora_enabled", False)
+    ]
+    if adapted and layers is None:
+        raise InputError(
+            f"Layer {adapted[0]!r} has LoRA, so its kernel is a sum that cannot be compressed. "
+            "Give keras_secure.export.merge_lora(model), or name the other layers in `layers`."
         )
     present = model_kernels(model)
     if not present:

@@ -10,6 +10,7 @@ from keras import ops
 from keras_secure.compression.integers import check_bits
 from keras_secure.compression.scale_variables import scale_variables, start_scale
 from keras_secure.compression.straight_through import rounded
+from keras_secure.errors import InputError
 from keras_secure.replacement import replaced
 
 _SHARE_IN_RANGE = 0.999
@@ -78,7 +79,19 @@ def inputs_of(model: Any, layers: list[Any], x: Any) -> dict[int, np.ndarray]:
 
     Returns:
         Of each layer by its id, up to 100,000 of the values over all its calls.
+
+    Raises:
+        InputError: There is no example, one is not finite, or the model cannot compute them.
     """
+    for part in keras.tree.flatten(x):
+        values = np.asarray(part)
+        if values.ndim == 0 or len(values) == 0:
+            raise InputError("calibration holds no example; some hundred were expected.")
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise InputError(
+                "calibration has values that are not finite; scales start by them, so give "
+                "examples as the model is meant for."
+            )
     seen: dict[int, list[np.ndarray]] = {id(layer): [] for layer in layers}
 
     def recorder(layer):
@@ -96,5 +109,8 @@ def inputs_of(model: Any, layers: list[Any], x: Any) -> dict[int, np.ndarray]:
     with contextlib.ExitStack() as stack:
         for layer in layers:
             stack.enter_context(replaced(layer, "call", recorder(layer)))
-        model(keras.tree.map_structure(ops.convert_to_tensor, x), training=False)
+        try:
+            model(keras.tree.map_structure(ops.convert_to_tensor, x), training=False)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"The model cannot compute calibration: {error}") from error
     return {key: np.concatenate(found) for key, found in seen.items() if found}

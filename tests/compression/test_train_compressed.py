@@ -7,6 +7,7 @@ import pytest
 from keras_secure.compression import (
     cluster_aware,
     clustered_weights,
+    prune,
     quantize,
     quantize_aware,
     quantized_weights,
@@ -15,6 +16,7 @@ from keras_secure.compression import (
 from keras_secure.compression.compressed_layer import CompressedLayer
 from keras_secure.compression.compressed_layers import COMPRESSED_LAYERS
 from keras_secure.errors import InputError
+from keras_secure.export import merge_lora
 
 LAYERS = {
     "Dense": ((5,), lambda: keras.layers.Dense(4, activation="relu", name="part")),
@@ -318,6 +320,27 @@ def test_what_cannot_be_done_is_refused():
         quantize(own)
     with pytest.raises(InputError, match="not built"):
         quantize(keras.Sequential([keras.layers.Dense(2)]))
+    x = np.ones((4, 6), "float32")
+    for wrong, message in ((x[:0], "no example"), (x * np.nan, "not finite"), (x[:, :2], "cannot")):
+        with pytest.raises(InputError, match=message):
+            quantize_aware(plain(), 4, activation_bits=8, calibration=wrong)
+
+
+def plain():
+    layers = [keras.layers.Dense(4, name="part"), keras.layers.Dense(2, name="top")]
+    return keras.Sequential([keras.Input((6,)), *layers])
+
+
+@pytest.mark.parametrize("compress", [quantize, quantize_aware, cluster_aware])
+def test_adapted_layers_are_not_left_out_in_silence(compress):
+    model = plain()
+    model.get_layer("part").enable_lora(2)
+    with pytest.raises(InputError, match=r"'part' has LoRA.*merge_lora"):
+        compress(model)
+    with pytest.raises(InputError, match="'part' has LoRA"):
+        prune(model, 0.5)
+    compress(model, layers=["top"])
+    compress(merge_lora(model))
 
 
 def test_rounded_activations_survive_stripping_as_operations_of_keras(tmp_path):
