@@ -25,9 +25,15 @@ OBJECTIVES = {
 }
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
-def test_behaviour(name):
-    run_objective_harness(OBJECTIVES[name])
+# TRADES has all that any of them has: an attack, and passes over clean and attacked examples.
+@pytest.mark.parametrize(
+    ("name", "thorough"),
+    [("trades", True)]
+    + [(name, False) for name in OBJECTIVES if name != "trades"]
+    + [pytest.param(name, True, marks=pytest.mark.slow) for name in OBJECTIVES if name != "trades"],
+)
+def test_behaviour(name, thorough):
+    run_objective_harness(OBJECTIVES[name], thorough=thorough)
 
 
 def batch():
