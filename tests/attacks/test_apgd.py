@@ -27,7 +27,7 @@ STEPS = 100
     ],
 )
 def test_harness(norm, epsilon):
-    arguments = {"epsilon": epsilon, "norm": norm, "steps": 10, "seed": 0}
+    arguments = {"epsilon": epsilon, "norm": norm, "steps": 6, "seed": 0}
     run_attack_harness(APGD, arguments, fixed_start={"random_start": False})
 
 

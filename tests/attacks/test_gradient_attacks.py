@@ -14,7 +14,8 @@ from keras_secure.errors import InputError
 @pytest.mark.parametrize(
     ("attack_cls", "init_kwargs", "fixed_start"),
     [
-        (FGSM, {"epsilon": 0.1}, None),
+        # With and without a random start in its own file.
+        pytest.param(FGSM, {"epsilon": 0.1}, None, marks=pytest.mark.slow),
         (FGM, {"epsilon": 0.3}, None),
         (PGD, {"epsilon": 0.1, "steps": 5, "seed": 3}, {"random_start": False}),
         (
