@@ -178,7 +178,28 @@ def _loss_from_logits(loss):
     return None if parameter is None else bool(parameter.default)
 
 
-def _last_layer_is_linear(model, output=None):
+def gives_several_answers(model):
+    """Whether the last layer is several sigmoids, each of which answers a question of its own.
+
+    Args:
+        model: A Keras model with one output.
+
+    Returns:
+        True where that can be read from it.
+
+    Example:
+
+    >>> tags = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, activation="sigmoid")])
+    >>> gives_several_answers(tags)
+    True
+    """
+    shape = getattr(model, "output_shape", None)
+    several = isinstance(shape, tuple) and len(shape) > 1 and shape[-1] != 1
+    activation = getattr(_last_layer(model), "activation", None)
+    return several and activation is keras.activations.sigmoid
+
+
+def _last_layer(model, output=None):
     # A subclassed model may do anything after the layer it happens to list last.
     layer = model
     while isinstance(layer, keras.Model):
@@ -190,6 +211,11 @@ def _last_layer_is_linear(model, output=None):
             outputs = [_of_output(outputs, model, output)]
         history = getattr(outputs[0], "_keras_history", None) if len(outputs) == 1 else None
         layer = history.operation if history is not None else None
+    return layer
+
+
+def _last_layer_is_linear(model, output=None):
+    layer = _last_layer(model, output)
     if isinstance(layer, keras.layers.Softmax):
         return False
     activation = getattr(layer, "activation", None)

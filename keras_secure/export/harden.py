@@ -71,7 +71,8 @@ def export_hardened(
         smoothing: A `Smoothing`, or None: the model's answers are then votes under noise.
         signatures: Those to offer beside `serving_default`. By default `batch_status`, and where it
             is clear that the model classifies (it has an `OutputGuard`, is smoothed, or ends in a
-            softmax or sigmoid) `labels` and `probabilities`, and `certified` where it is smoothed.
+            softmax or sigmoid) `labels` and `probabilities`, and `certified` where it is smoothed;
+            no `labels` where several sigmoids answer a question each.
         warmup: Batch sizes or whole batches for the requests that TensorFlow Serving sends to each
             signature when it loads the model; () for none.
         constant_weights: Whether the weights are constants of the SavedModel's graph, which makes

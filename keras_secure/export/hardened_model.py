@@ -9,7 +9,7 @@ from keras_secure.export.lora import merge_lora
 from keras_secure.export.requirements import check_defences, check_guards, input_spec
 from keras_secure.export.serving import serving_function
 from keras_secure.export.smoothing import Smoothing
-from keras_secure.logits import outputs_are_logits
+from keras_secure.logits import gives_several_answers, outputs_are_logits
 from keras_secure.training import inner_model
 
 
@@ -26,6 +26,7 @@ class HardenedModel:
         defences: Layers between the input guard and the model.
         smoothing: None, or how the model is asked for votes.
         logits: Whether the model's outputs are logits; None where nothing tells.
+        several: Whether they are several sigmoids, of which more than one may hold.
     """
 
     model: Any
@@ -36,6 +37,7 @@ class HardenedModel:
     defences: tuple[Any, ...] = ()
     smoothing: Smoothing | None = None
     logits: bool | None = None
+    several: bool = False
 
     @property
     def parts(self) -> tuple[Any, ...]:
@@ -73,7 +75,7 @@ def hardened_model(
     model = inner_model(model)
     check_guards(input_guard, output_guard)
     shape, dtype = input_spec(model, input_shape, input_dtype)
-    logits = _logits(model)
+    logits, several = _logits(model), gives_several_answers(model)
     model = merge_lora(model)
     if smoothing is not None and not isinstance(smoothing, Smoothing):
         raise InputError(
@@ -94,6 +96,7 @@ def hardened_model(
         check_defences(defences, shape, dtype),
         smoothing,
         logits,
+        several,
     )
 
 

@@ -63,6 +63,8 @@ def _makes_sense(name: str, hardened: Any) -> bool:
         return False
     if hasattr(hardened.output_guard, "release") or hardened.smoothing is not None:
         return True
+    if name == LABELS and hardened.several:
+        return False  # the one that is largest says nothing of the others
     # A last layer without an activation may as well be that of a regression.
     return hardened.output_guard is None and hardened.logits is False
 

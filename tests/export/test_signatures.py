@@ -109,6 +109,16 @@ def test_a_single_output_and_logits_without_a_guard(tmp_path):
     )
 
 
+def test_one_label_is_not_told_of_a_model_with_several(tmp_path):
+    for units, end in ((3, keras.layers.Activation("sigmoid")), (3, keras.layers.Softmax()),
+                       (1, keras.layers.Activation("sigmoid"))):  # fmt: skip
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(units), end])
+        bundle = export_hardened(model, tmp_path / "bundle", warmup=(), overwrite=True)
+        one = units == 1 or isinstance(end, keras.layers.Softmax)
+        assert ("labels" in bundle.card["signatures"]) is one
+        assert "probabilities" in bundle.card["signatures"]
+
+
 @pytest.mark.parametrize("from_logits", [False, True])
 def test_a_model_that_gives_one_number_for_each_example(tmp_path, from_logits):
     """Then the last axis is the batch, and no example is judged beside the others."""
