@@ -49,7 +49,6 @@ if hasattr(layers, "RMSNormalization"):
 
 _SUMS = ("Add", "Subtract", "Average")
 _EXTREMES = ("Maximum", "Minimum")
-_ALL = frozenset(("magnitude", "sign"))
 
 
 def structure_of(model):
