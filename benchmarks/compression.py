@@ -59,6 +59,30 @@ def copy_of(model):
     return copy
 
 
+class OwnClass(keras.Model):
+    """The same network as code, of which Keras does not know how it goes together."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.steps = network(keras).layers
+
+    def call(self, inputs):
+        for step in self.steps:
+            inputs = step(inputs)
+        return inputs
+
+    def get_config(self):
+        return super().get_config()
+
+
+def own_class(model):
+    """A network as code with the weights of another."""
+    own = OwnClass()
+    own(np.zeros((1, 28, 28, 1), "float32"))
+    own.set_weights(model.get_weights())
+    return own
+
+
 def ways(start, fit, batch):
     """Yields (name, ordinary model) for each way; `fit(model, callbacks)` trains on."""
     compression = ks.compression
@@ -71,6 +95,8 @@ def ways(start, fit, batch):
     for bits in (8, 4, 3, 2):
         trained = fit(compression.quantize_aware(start(), bits))
         yield f"QAT {bits} bits", compression.strip(trained)
+    trained = fit(compression.quantize_aware(own_class(start()), 4))
+    yield "QAT 4 bits, own class", compression.strip(trained)
     for bits in (8, 4, 3, 2):
         model = start()
         compression.quantize(model, bits)
@@ -118,7 +144,7 @@ def information(model, kind):
 
 def exported(model, folder):
     """Exports a model; returns its kernels, read from the file, and the file's bytes after gzip."""
-    ks.export.export_hardened(model, folder)
+    ks.export.export_hardened(model, folder, input_shape=(28, 28, 1))
     path = Path(folder) / "saved_model"
     files = [file for file in sorted(path.rglob("*")) if file.is_file()]
     size = len(gzip.compress(b"".join(file.read_bytes() for file in files), 9))
