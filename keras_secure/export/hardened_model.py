@@ -6,7 +6,12 @@ from typing import Any
 
 from keras_secure.errors import InputError
 from keras_secure.export.lora import merge_lora
-from keras_secure.export.requirements import check_defences, check_guards, input_spec
+from keras_secure.export.requirements import (
+    check_defences,
+    check_guards,
+    check_stateless,
+    input_spec,
+)
 from keras_secure.export.serving import serving_function
 from keras_secure.export.smoothing import Smoothing
 from keras_secure.logits import gives_several_answers, outputs_are_logits
@@ -75,6 +80,7 @@ def hardened_model(
     model = inner_model(model)
     check_guards(input_guard, output_guard)
     shape, dtype = input_spec(model, input_shape, input_dtype)
+    check_stateless(model)
     logits, several = _logits(model), gives_several_answers(model)
     model = merge_lora(model)
     if smoothing is not None and not isinstance(smoothing, Smoothing):

@@ -96,6 +96,16 @@ def _checked_shape(given: Any, own: tuple[int | None, ...] | None) -> tuple[int 
     return tuple(None if size is None else int(size) for size in given)
 
 
+def check_stateless(model: keras.Model) -> None:
+    """Raises `InputError` if a recurrent layer goes on where the batch before left it."""
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.RNN) and layer.stateful:
+            raise InputError(
+                f"Layer {layer.name!r} keeps its state from one batch to the next, so what one "
+                "client asks would shape the answer to another. Build it with stateful=False."
+            )
+
+
 def check_guards(input_guard: Any, output_guard: Any) -> None:
     """Raises `InputError` unless both guards offer what `serving_function` calls."""
     for guard, name in ((input_guard, "input_guard"), (output_guard, "output_guard")):

@@ -358,6 +358,11 @@ def spelled():
     return keras.Sequential([keras.Input((1,), dtype="string"), table, keras.layers.Dense(2)])
 
 
+def remembering():
+    memory = keras.layers.LSTM(2, stateful=True, name="memory")
+    return keras.Sequential([keras.Input((3, 2), batch_size=1), memory])
+
+
 def test_what_cannot_be_exported(model, tmp_path):
     pair = TwoOutputs()
     pair(np.zeros((1, 3)))
@@ -376,6 +381,7 @@ def test_what_cannot_be_exported(model, tmp_path):
         ({"path": "a\0b"}, "path of a folder"),
         ({"input_dtype": "float999"}, "dtype 'float999' cannot be guarded"),
         ({"model": spelled()}, "Text is looked up in tables"),
+        ({"model": remembering()}, "'memory' keeps its state"),
         ({"input_shape": 8}, "input_shape is 8"),
         ({"input_shape": (8, -8, 1)}, "input_shape is"),
         ({"input_shape": (9, 8, 1)}, "takes examples of shape"),
