@@ -24,7 +24,7 @@ from keras_secure.watermark.opening import (
 )
 from keras_secure.watermark.payload import NUM_RAW_BITS
 from keras_secure.watermark.report import WatermarkReport
-from keras_secure.watermark.verify import read, verify
+from keras_secure.watermark.verify import check_tries, read, verify
 
 _SHORTEST_KEY = 16
 # Clocks differ; a commitment from the day after tomorrow does not.
@@ -153,6 +153,7 @@ def verify_claim(
     >>> report.verdict, report.claim  # the mark is there, and the date is too late
     ('refuted', True)
     """
+    check_tries(tries)
     contradictions = []
     if not commitment.is_signed_by(public_key):
         contradictions.append("The commitment is not signed by the claimant's key")

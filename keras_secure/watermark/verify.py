@@ -64,8 +64,7 @@ def verify(
     """
     if not isinstance(mark, Mark):
         mark = SpreadSpectrum(mark)
-    if not is_integer(tries) or tries < 1:
-        raise InputError(f"tries={tries!r} was given; an integer of at least 1 was expected.")
+    check_tries(tries)
     if reference is None:
         return read(choose_kernels(target, mark, layers), mark, tries=tries)
     kernels, missing, notes = _realigned(target, reference, mark, layers)
@@ -77,6 +76,12 @@ def verify(
     if not aligned.readings:  # where nothing could be aligned, coins read as it is refute nothing
         return plain if plain.claim else aligned
     return plain if plain.p_value < aligned.p_value else aligned
+
+
+def check_tries(tries: Any) -> None:
+    """Raises `InputError` for a number of tries that would make evidence of nothing."""
+    if not is_integer(tries) or tries < 1:
+        raise InputError(f"tries={tries!r} was given; an integer of at least 1 was expected.")
 
 
 def read(

@@ -291,3 +291,11 @@ def test_the_digest_of_weights_is_of_shapes_types_and_values(marked):
     changed[5][0] = np.nextafter(changed[5][0], np.float32(1))
     renamed.set_weights(changed)
     assert weights_digest(renamed) != digest
+
+
+@pytest.mark.parametrize("tries", [0, -1, 1e-20, None])
+def test_no_number_of_tries_makes_a_proof_of_nothing(marked, tries):
+    _, _, commitment = marked
+    for reference in (None, marked[0]):
+        with pytest.raises(InputError, match="an integer of at least 1 was expected"):
+            claim(make_model(), commitment, tries=tries, reference=reference)
