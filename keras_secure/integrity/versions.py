@@ -19,6 +19,7 @@ from typing import Any
 from keras_secure.errors import InputError, IntegrityError
 from keras_secure.integrity.atomic import sync_folder, write_atomically
 from keras_secure.integrity.parity import PARITY_SUFFIX
+from keras_secure.integrity.paths import inside
 from keras_secure.integrity.signature_file import SIGNATURE_SUFFIX, read_signature, signature_path
 from keras_secure.integrity.times import now
 from keras_secure.integrity.trust import as_trust
@@ -82,6 +83,11 @@ def publish(store: str | os.PathLike, source: str | os.PathLike, trust: Any) -> 
     'second'
     """
     store, source = Path(os.path.abspath(store)), Path(os.path.abspath(source))
+    if inside(store, source) is not None:
+        raise InputError(
+            f"The store {store} lies in {source}, which nobody could verify then. Give a folder "
+            "outside of what is published."
+        )
     verify(source, trust).raise_if_failed()
     versions = store / _VERSIONS
     staging = versions / f".{secrets.token_hex(8)}.part"

@@ -157,3 +157,11 @@ def test_a_pointer_that_was_edited(store, text):
 def test_no_store(tmp_path, keys):
     with pytest.raises(InputError, match="no store"):
         rollback(tmp_path, keys[1])
+
+
+@pytest.mark.parametrize("place", ["", "store", "assets/store"])
+def test_a_store_inside_of_what_is_published(place, tmp_path, keys):
+    model = release(tmp_path, keys[0], 1)
+    with pytest.raises(InputError, match="Give a folder outside of what is published"):
+        publish(model / place, model, keys[1])
+    assert verify(model, keys[1]).ok
