@@ -91,9 +91,13 @@ class RequestLog:
             self._fail(error)
 
     def close(self) -> None:
-        """Closes the audit log."""
-        if self._audit_log is not None:
+        """Closes the audit log; that its end cannot be written keeps nothing else from closing."""
+        if self._audit_log is None:
+            return
+        try:
             self._audit_log.close()
+        except OSError as error:
+            self._fail(error)
 
     def _fail(self, error: OSError) -> None:
         _log.critical("the audit log cannot be written: %s", error)

@@ -331,6 +331,15 @@ def test_inputs_are_kept_when_asked_for_and_only_for_their_readers(tmp_path, log
     assert "54321.25" not in (tmp_path / "audit.jsonl").read_text()
 
 
+def test_a_log_that_was_deleted_answers_nobody_and_ends_well(tmp_path, log):
+    with client(audit_log=log) as found:
+        assert ask(found).status_code == 200
+        (tmp_path / "audit.jsonl").unlink()
+        assert ask(found).status_code == 503
+        assert found.get("/readyz").status_code == 503
+        assert found.get("/healthz").status_code == 200
+
+
 def test_what_cannot_be_written_down_is_not_answered(log, monkeypatch):
     with client(audit_log=log) as found:
         real = os.write
