@@ -143,7 +143,8 @@ class IntervalGraph:
         if not functional or type(model).call is not functional[0].call:
             raise InputError(
                 f"{model.name!r} ({type(model).__name__}) has a `call` of its own, which bounds "
-                "cannot follow. Give a Sequential or functional model, such as the one inside."
+                "cannot follow. Give a Sequential or functional model, such as the one inside, and "
+                "one that was trained compressed after `compression.strip`."
             )
         if len(model.inputs) != 1 or len(model.outputs) != 1:
             raise InputError(
