@@ -14,6 +14,7 @@ from keras_secure.watermark.kernels import Kernel, choose_kernels
 from keras_secure.watermark.mark import Mark
 from keras_secure.watermark.matching import match
 from keras_secure.watermark.pairing import pair
+from keras_secure.watermark.quantized_layers import as_floats
 from keras_secure.watermark.symmetries import Structure, structure_of
 from keras_secure.watermark.unmarked import halves, unmarked
 
@@ -87,7 +88,7 @@ def align(
     Reference:
         Ainsworth et al. 2023, Git Re-Basin (arXiv 2209.04836), section 3.2.
     """
-    suspect, reference = as_model(suspect), as_model(reference)
+    suspect, reference = as_floats(as_model(suspect)), as_floats(as_model(reference))
     wanted = [] if mark is None else choose_kernels(reference, mark, layers)
     folds = [{}] if mark is None else marked_folds(wanted, [k.values() for k in wanted], mark)
     return realigned(structure_of(reference), structure_of(suspect), wanted, folds)

@@ -11,6 +11,7 @@ from keras_secure.errors import InputError
 from keras_secure.watermark.alignment import as_model, marked_folds, realigned
 from keras_secure.watermark.kernels import choose_kernels
 from keras_secure.watermark.mark import Mark
+from keras_secure.watermark.quantized_layers import as_floats
 from keras_secure.watermark.symmetries import structure_of
 from keras_secure.watermark.unmarked import halves, unmarked
 from keras_secure.watermark.verify import read_bits
@@ -101,7 +102,7 @@ def empirical_null(
         Phipson & Smyth 2010, Permutation p-values should never be zero, section 3.
     """
     check_integer("keys", keys)
-    suspect, reference = as_model(suspect), as_model(reference)
+    suspect, reference = as_floats(as_model(suspect)), as_floats(as_model(reference))
     chosen = choose_kernels(reference, mark, layers)
     own = structure_of(reference)
 
@@ -120,7 +121,9 @@ def empirical_null(
     other = structure_of(suspect)
     found = fewest_errors(other, mark, values)
     if innocents:
-        null = [fewest_errors(structure_of(as_model(one)), mark, values) for one in innocents]
+        null = [
+            fewest_errors(structure_of(as_floats(as_model(one))), mark, values) for one in innocents
+        ]
     else:
         null = [
             fewest_errors(other, drawn, marked)

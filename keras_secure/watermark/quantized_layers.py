@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 _ROWS = 1024
+_QUANTIZED_ONLY = ("quantization_config", "lora_rank", "lora_alpha")
 
 
 def dequantized(model: keras.Model) -> dict[int, np.ndarray | None]:
@@ -38,6 +39,45 @@ def dequantized(model: keras.Model) -> dict[int, np.ndarray | None]:
         for variable in layer.variables
         if _is_kernel_of_integers(variable)
     }
+
+
+def as_floats(model: keras.Model) -> keras.Model:
+    """A copy of a model in which the kernels that `quantize` turned into integers are floats again.
+
+    Args:
+        model: A built model.
+
+    Returns:
+        The copy. A model without such kernels, and one that cannot be copied (a subclassed model,
+        or one with kernels that cannot be told), is returned as it is.
+    """
+    kernels = dequantized(model)
+    if not kernels or any(kernel is None for kernel in kernels.values()):
+        return model
+    try:
+        copy = keras.models.clone_model(model, clone_function=_float_layer, recursive=True)
+        for own, other in zip(model._flatten_layers(), copy._flatten_layers(), strict=True):
+            values = _own_variables(own)
+            for name, variable in _own_variables(other).items():
+                variable.assign(kernels.get(id(values[name]), values[name]))
+    # Whatever a layer of somebody's own makes of being copied.
+    except (AttributeError, KeyError, NotImplementedError, TypeError, ValueError):
+        return model
+    return copy
+
+
+def _float_layer(layer: Any) -> Any:
+    config = layer.get_config()
+    if getattr(layer, "quantization_mode", None):
+        config = {k: v for k, v in config.items() if k not in _QUANTIZED_ONLY}
+        config["dtype"] = "float32"
+    return type(layer).from_config(config)
+
+
+def _own_variables(layer: Any) -> dict[str, Any]:
+    inner = {id(v) for part in layer._flatten_layers(include_self=False) for v in part.variables}
+    own = [variable for variable in layer.variables if id(variable) not in inner]
+    return {variable.path.rsplit("/", 1)[-1]: variable for variable in own}
 
 
 def _is_kernel_of_integers(variable: Any) -> bool:

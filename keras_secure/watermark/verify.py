@@ -67,6 +67,7 @@ def verify(
     check_tries(tries)
     if reference is None:
         return read(choose_kernels(target, mark, layers), mark, tries=tries)
+    reference = as_model(reference)
     kernels, missing, notes = _realigned(target, reference, mark, layers)
     aligned = read(kernels, mark, tries=2 * tries, not_compared=missing, aligned=True, notes=notes)
     try:
@@ -195,7 +196,7 @@ def _realigned(target, reference, mark, layers):
     why = alignment.report.obstacle or "it has no counterpart in this model"
     missing = [
         f"{kernel.name} {kernel.shape}: {why}"
-        for kernel in choose_kernels(as_model(reference), mark, layers)
+        for kernel in choose_kernels(reference, mark, layers)
         if kernel.name not in found
     ]
     note = (

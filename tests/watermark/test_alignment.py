@@ -298,3 +298,40 @@ def test_a_reference_is_scanned_before_it_is_loaded(tmp_path):
     model.save(tmp_path / "reference.keras")
     with pytest.raises(IntegrityError, match=r"The reference was not loaded.*Lambda"):
         verify(model, KEY, reference=tmp_path / "reference.keras")
+
+
+@pytest.mark.parametrize("mode", ["int8", "int4"])
+@pytest.mark.parametrize("family", [dense, text])
+def test_a_disguise_that_is_quantized_is_followed(family, mode):
+    model = randomized(family())
+    mark = SpreadSpectrum(KEY)
+    embed(model, mark)
+    disguised = disguise(model, seed=1)
+    # A copy, as some layers cannot be quantized twice.
+    suspect = keras.models.clone_model(disguised)
+    suspect.set_weights(disguised.get_weights())
+    suspect.quantize(mode)
+    stored = suspect.get_weights()
+    report = verify(suspect, mark, reference=model)
+    assert report.verdict == "proved"
+    assert report.bit_error_rate < 0.05
+    assert not report.not_compared
+    for before, after in zip(stored, suspect.get_weights(), strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+def test_what_cannot_be_copied_is_followed_as_it_is():
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.inner = layers.Dense(64)
+
+        def call(self, inputs):
+            return self.inner(inputs)
+
+    model = Own()
+    model(np.zeros((1, 64), "float32"))
+    mark = SpreadSpectrum(KEY)
+    embed(model, mark)
+    model.quantize("int8")
+    assert verify(model, mark, reference=model).verdict == "proved"
