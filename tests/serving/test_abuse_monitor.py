@@ -5,7 +5,7 @@ import pytest
 
 from keras_secure.errors import InputError
 from keras_secure.findings import Finding
-from keras_secure.serving.abuse import DAWN, AbuseMonitor
+from keras_secure.serving.abuse import DAWN, AbuseMonitor, standard_monitor
 from keras_secure.serving.identity import Identity
 from keras_secure.serving.observer import Query
 
@@ -72,6 +72,35 @@ def test_queries_that_cannot_be_judged_are_allowed():
     monitor = AbuseMonitor([Suspicious("abuse.coverage", "eve")])
     assert monitor.observe(query("eve", inputs={"second": np.zeros((2, 1))})) is None
     assert monitor.observe(query("eve", outputs={"predictions": np.zeros((2, 3, 3))})) is None
+
+
+@pytest.mark.parametrize("shapes", [((1,), (5,)), ((4, 4, 1), (2,))])
+def test_a_client_may_ask_models_of_different_sizes(shapes):
+    """Or one model with texts of any length: that is no error, and hides no client."""
+    rng = np.random.default_rng(0)
+    data, answers = rng.uniform(size=(200, 4)).astype("float32"), rng.dirichlet([1, 1, 1], 200)
+    monitor = standard_monitor(data, answers)
+    alarms = 0
+    for turn in range(600):
+        kind = turn % 3
+        size = shapes[kind] if kind < 2 else (4,)
+        told = {"predictions": np.eye(2 + kind % 2, dtype="float32")[[turn % 2] * 2]}
+        asked = {"x": rng.uniform(size=(2, *size)).astype("float32")}
+        verdict = monitor.observe(query("ann", told, asked))
+        alarms += verdict is not None and "extracted" in verdict.reason
+    assert alarms == 0
+    # Inputs that are made from each other are noticed among them.
+    seed = rng.normal(size=(20, 50)).astype("float32")
+    monitor = standard_monitor()
+    found = set()
+    for turn in range(400):
+        made = seed[[turn % 20]] if turn < 20 else seed[[rng.integers(20)]]
+        step = 0.1 * np.sign(rng.normal(size=(1, 50))).astype("float32") * (turn >= 20)
+        for inputs in (made + step, rng.normal(size=(1, 3)).astype("float32")):
+            told = {"predictions": np.array([[0.9, 0.1]], "float32")}
+            verdict = monitor.observe(query("eve", told, {"x": inputs}))
+            found |= {verdict.action} if verdict and "extracted" in verdict.reason else set()
+    assert found
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,10 @@ class Coverage:
         """Takes one request; see `Detector.observe`."""
         from scipy.stats import binom
 
-        cells, distances = self._nearest(as_rows(inputs))
+        rows = as_rows(inputs)
+        if rows.shape[1] != self._centres.shape[1]:
+            return None  # for another model than that of the data
+        cells, distances = self._nearest(rows)
         seen, outside = self._seen.of(identity), distances > self._limit
         seen.cells.update(cells[~outside].tolist())
         seen.queries += len(cells)

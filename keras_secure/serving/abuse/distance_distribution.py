@@ -15,6 +15,8 @@ from keras_secure.serving.abuse.detector import (
     top_classes,
 )
 
+# Sizes of inputs that are remembered of an identity, which may send texts of any length.
+_MOST_SIZES = 8
 LATEST = 500
 """Distances that the test looks at: enough to judge a shape by, few enough to be quick."""
 
@@ -78,7 +80,7 @@ class DistanceDistribution:
         self.threshold = check_number("threshold", threshold, "(0, 1]")
         self.least, self.every = check_integer("least", least, 3), check_integer("every", every)
         self.max_kept = check_integer("max_kept", max_kept)
-        self._histories = Memory(_History, max_identities)
+        self._histories = Memory(dict, max_identities)
 
     @classmethod
     def calibrated(
@@ -101,8 +103,7 @@ class DistanceDistribution:
         lowest = []
         for inputs, outputs in streams:
             watcher = cls(**options)
-            history = watcher._histories.of("")
-            seen = watcher._statistics(history, inputs, outputs)
+            seen = watcher._statistics("", inputs, outputs)
             lowest += [min(seen)] if seen else []
         if len(lowest) < 10:
             raise InputError(
@@ -115,8 +116,7 @@ class DistanceDistribution:
 
     def observe(self, identity: str, inputs: Any, outputs: Any) -> Finding | None:
         """Takes one request; see `Detector.observe`."""
-        history = self._histories.of(identity)
-        lowest = min(self._statistics(history, inputs, outputs), default=1.0)
+        lowest = min(self._statistics(identity, inputs, outputs), default=1.0)
         if lowest >= self.threshold:
             return None
         return Finding(
@@ -128,10 +128,18 @@ class DistanceDistribution:
             "Lower the query budget of this identity, and look at what it sends.",
         )
 
-    def _statistics(self, history: _History, inputs: Any, outputs: Any) -> list[float]:
+    def _history(self, identity: str, size: int) -> _History:
+        """What is remembered of inputs of one size: those of others lie at no distance to them."""
+        own: dict[int, _History] = self._histories.of(identity)
+        if size not in own and len(own) >= _MOST_SIZES:
+            del own[next(iter(own))]
+        return own.setdefault(size, _History())
+
+    def _statistics(self, identity: str, inputs: Any, outputs: Any) -> list[float]:
         """The values of W at the judgements that fall into these inputs."""
-        found = []
-        for row, label in zip(as_rows(inputs), top_classes(outputs).tolist(), strict=True):
+        found, rows = [], as_rows(inputs)
+        history = self._history(identity, rows.shape[1])
+        for row, label in zip(rows, top_classes(outputs).tolist(), strict=True):
             self._add(history, row, label)
             history.since += 1
             if len(history.distances) >= self.least and history.since >= self.every:

@@ -52,7 +52,10 @@ class Drift:
 
     def observe(self, identity: str, inputs: Any, outputs: Any) -> Finding | None:
         """Takes one request; see `Detector.observe`. The finding is about all clients."""
-        self._waiting.extend(np.asarray(outputs, np.float64).reshape(len(outputs), -1))
+        rows = np.asarray(outputs, np.float64).reshape(len(outputs), -1)
+        if rows.shape[1] != self._reference.shape[1]:
+            return None  # of another model than that of the reference
+        self._waiting.extend(rows)
         found = None
         while len(self._waiting) >= self.window:
             block = np.stack(self._waiting[: self.window])
