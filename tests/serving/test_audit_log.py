@@ -292,6 +292,14 @@ def test_nothing_is_written_to_a_file_that_was_deleted(path):
     assert verify_audit_log(path, PUBLIC_KEY).ok
 
 
+@pytest.mark.parametrize("lines", [0, 7])
+def test_the_end_is_signed_also_where_a_file_is_full(path, lines):
+    write(path, lines=lines, max_bytes=1)
+    report = verify_audit_log([*sorted(path.parent.glob("audit.jsonl.0*")), path], PUBLIC_KEY)
+    assert report.ok
+    assert report.lines == report.signed
+
+
 def test_files_follow_one_another(path):
     write(path, lines=60, checkpoint_every=10, max_bytes=5_000)
     files = [*sorted(path.parent.glob("audit.jsonl.0*")), path]
