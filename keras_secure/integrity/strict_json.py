@@ -1,6 +1,7 @@
 """JSON from strangers: no key twice, no NaN, no depth that exhausts the stack."""
 
 import json
+import math
 from typing import Any
 
 from keras_secure.errors import IntegrityError
@@ -42,7 +43,10 @@ def parse_json(data: bytes, what: str) -> Any:
     """
     try:
         value = json.loads(
-            data.decode("utf-8"), object_pairs_hook=no_duplicates, parse_constant=_no_constant
+            data.decode("utf-8"),
+            object_pairs_hook=no_duplicates,
+            parse_constant=_no_constant,
+            parse_float=_finite,
         )
         _check_depth(value)
     except RecursionError as error:
@@ -62,6 +66,13 @@ def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(result) != len(pairs):
         raise ValueError("a key stands twice in one object")
     return result
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):  # 1e999, which no JSON could be written of
+        raise ValueError(f"{text[:20]} is beyond the range of numbers")
+    return value
 
 
 def _no_constant(name: str) -> None:

@@ -124,6 +124,20 @@ def test_causes_are_named(path):
     assert "unsigned" in ids(found([]))
 
 
+def test_a_number_that_json_cannot_hold_is_an_edit_like_any_other(path):
+    write(path, lines=2)
+    whole = path.read_bytes()
+    for edited in (b'"rows":1e999', b'"rows":-1e999'):
+        path.write_bytes(whole.replace(b'"rows":3', edited).replace(b'"rows":0', edited))
+        assert path.read_bytes() != whole
+        assert not verify_audit_log(path, PUBLIC_KEY).ok
+    head = path.with_name(path.name + ".head")
+    head.write_bytes(head.read_bytes().replace(b'"time":1', b'"time":1e999,"late":1'))
+    path.write_bytes(whole)
+    with pytest.raises(InputError, match="no checkpoint"):
+        verify_audit_log(path, PUBLIC_KEY)
+
+
 def test_an_anchor_kept_elsewhere_finds_what_was_cut_off(path):
     log = write(path, close=False)
     log.checkpoint()
