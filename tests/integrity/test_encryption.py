@@ -484,3 +484,9 @@ def test_neither_keras_nor_tensorflow_is_imported(tmp_path):
     subprocess.run([sys.executable, "-c", script], check=True)
     assert (tmp_path / "b").read_bytes() == Path(__file__).read_bytes()
     assert os.path.exists(tmp_path / "a")
+
+
+def test_a_folder_is_no_encrypted_file(tmp_path):
+    with pytest.raises(InputError) as caught:
+        decrypt(tmp_path, tmp_path / "out", key=bytes(32))
+    assert str(caught.value) == f"{tmp_path} is not a plain file. Give the path of a file."

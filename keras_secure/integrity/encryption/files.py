@@ -192,9 +192,9 @@ def _open_source(path: Path, output: Path) -> BinaryIO:
 
 
 def _open_file(path: Path) -> BinaryIO:
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is not a plain file. Give the path of a file.")
     try:
-        if path.exists() and not path.is_file():
-            raise InputError(f"{path} is not a plain file. Give the path of a file.")
         return open(path, "rb")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
