@@ -1,5 +1,6 @@
 """Fixtures shared by all tests."""
 
+import functools
 import gc
 import os
 import sys
@@ -74,3 +75,23 @@ def real_data():
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}; set KERAS_SECURE_DATA to a folder that has it")
     return folder
+
+
+@pytest.fixture
+def coarse_grid(monkeypatch):
+    """Accounts for batches of static shape ten times as coarsely, for tests of other things."""
+    from dp_accounting.pld import privacy_loss_distribution
+
+    from keras_secure.privacy import composition
+    from keras_secure.privacy.sampling import poisson
+
+    name = "from_truncated_subsampled_gaussian_mechanism"
+    fine = getattr(privacy_loss_distribution, name)
+    coarse = functools.partial(fine, value_discretization_interval=1e-3)
+    monkeypatch.setattr(privacy_loss_distribution, name, coarse)
+    kept = (poisson._step_loss_distribution, composition._composed)
+    for results in kept:
+        results.cache_clear()
+    yield
+    for results in kept:
+        results.cache_clear()

@@ -1,15 +1,11 @@
 """The page on moving from tensorflow-privacy: its code runs, and the names on both sides exist."""
 
-import functools
 import re
 from pathlib import Path
 
 import pytest
-from dp_accounting.pld import privacy_loss_distribution
 
 import keras_secure
-from keras_secure.privacy import composition
-from keras_secure.privacy.sampling import poisson
 
 PAGE = Path(__file__).parents[1] / "docs" / "migration.md"
 TEXT = PAGE.read_text(encoding="utf-8")
@@ -65,21 +61,6 @@ THEIRS = [
     "logistic_dpsgd",
     "single_layer_softmax_classifier",
 ]
-
-
-@pytest.fixture
-def coarse_grid(monkeypatch):
-    """Accounts for batches of static shape in steps of epsilon a hundred times as wide."""
-    name = "from_truncated_subsampled_gaussian_mechanism"
-    fine = getattr(privacy_loss_distribution, name)
-    coarse = functools.partial(fine, value_discretization_interval=1e-2)
-    monkeypatch.setattr(privacy_loss_distribution, name, coarse)
-    kept = (poisson._step_loss_distribution, composition._composed)
-    for results in kept:
-        results.cache_clear()
-    yield
-    for results in kept:
-        results.cache_clear()
 
 
 @pytest.mark.usefixtures("coarse_grid")  # no figure of theirs is printed on the page

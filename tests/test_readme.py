@@ -10,6 +10,7 @@ import pytest
 README = Path(__file__).parents[1] / "README.md"
 
 
+@pytest.mark.usefixtures("coarse_grid")
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_the_opening_example_runs(digits):
     (code,) = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
@@ -18,7 +19,7 @@ def test_the_opening_example_runs(digits):
     exec(compile(code, str(README), "exec"), names)
     x, y = digits
     # As many examples as the printed budget is meant for.
-    many_x, many_y = np.tile(x[:1000], (5, 1, 1, 1)), np.tile(y[:1000], 5)
+    many_x, many_y = np.tile(x[:1000], (12, 1, 1, 1)), np.tile(y[:1000], 12)
     model = keras.Sequential(
         [
             keras.Input((8, 8, 1)),
