@@ -72,7 +72,7 @@ def test_a_group_of_one_is_a_single_example():
 
 def test_cutting_costs_a_group_more_where_there_is_less_room():
     spent = [
-        epsilon(phase(PoissonSampling(0.05, 1000, rows)), DELTA, max_examples_per_user=3)
+        epsilon(phase(PoissonSampling(0.05, 1000, rows), 4.0), DELTA, max_examples_per_user=3)
         for rows in (55, 70, 90, None)
     ]
     assert spent == sorted(spent, reverse=True)
