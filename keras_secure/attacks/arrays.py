@@ -28,12 +28,49 @@ def check_floating(x, attack_name):
             "array or tensor of shape (num_examples, ...); for a model with several inputs, build "
             "one keras.Model that takes the input to perturb and holds the others fixed."
         )
-    dtype = keras.backend.standardize_dtype(getattr(x, "dtype", type(x).__name__))
+    try:
+        dtype = keras.backend.standardize_dtype(x.dtype)
+    except (AttributeError, ValueError):
+        raise InputError(
+            f"{attack_name} perturbs one array of numbers and was given a {type(x).__name__}"
+            + (f" of {x.dtype}" if hasattr(x, "dtype") else "")
+            + ". Pass a NumPy array or tensor of shape (num_examples, ...); of a tf.data.Dataset or "
+            "a generator, gather the examples to attack first: "
+            "np.concatenate([x for x, y in dataset])."
+        ) from None
     if "float" not in dtype:
         raise InputError(
             f"{attack_name} moves inputs by small real steps and was given {dtype}. Scale images "
             "to floats first, x.astype('float32') / 255 (and give the model the same); for token "
             "ids, attack a model that starts after the embedding."
+        )
+
+
+def check_model(model, attack_name):
+    """Refuses what is no model, or takes several inputs.
+
+    Args:
+        model: What was given as the classifier.
+        attack_name: Named in the error.
+
+    Raises:
+        InputError: If it is not a Keras model or layer with one input.
+
+    Example:
+
+    >>> check_model(keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)]), "FGSM")
+    """
+    if not isinstance(model, keras.Layer):
+        raise InputError(
+            f"{attack_name} needs a Keras model and was given {model!r}. Pass a keras.Model; a "
+            "function can be wrapped in a keras.layers.Lambda inside of one."
+        )
+    inputs = len(getattr(model, "inputs", None) or [None])
+    if inputs > 1:
+        raise InputError(
+            f"The model {model.name!r} takes {inputs} inputs, and {attack_name} perturbs one "
+            "array. Build one keras.Model that takes the input to perturb and holds the others "
+            "fixed."
         )
 
 
@@ -69,6 +106,7 @@ def check_arrays(x, y, bounds, attack_name):
             f"x has shape {x.shape}. Expected (num_examples, ...) with at least one example and "
             "one value each."
         )
+    _check_labels(y)
     labels = ops.convert_to_numpy(class_indices(y))
     if len(labels) != len(x):
         raise InputError(f"x has {len(x)} examples and y has {len(labels)} labels: give one each.")
@@ -82,6 +120,26 @@ def check_arrays(x, y, bounds, attack_name):
             f"{bounds[1]:g}). Give {attack_name} the bounds of your inputs, or scale x to them."
         )
     return x, labels
+
+
+def _check_labels(y):
+    # Rounding or taking the largest column would make a class of anything.
+    y = np.asarray(ops.convert_to_numpy(y) if ops.is_tensor(y) else y)
+    expected = "Expected class indices, or one-hot rows."
+    if y.dtype.kind not in "biuf" and "float" not in str(y.dtype):
+        raise InputError(
+            f"y has type {y.dtype}. {expected} Number the classes first, for example "
+            "np.unique(y, return_inverse=True)[1], in the order of the model's outputs."
+        )
+    if not np.isfinite(y.astype("float32")).all():
+        raise InputError(f"y holds NaN or infinity. {expected} Leave out what has no label.")
+    if (y.ndim == 1 or (y.ndim == 2 and y.shape[1] == 1)) and (y != np.round(y)).any():
+        raise InputError(f"y holds numbers that are no integers. {expected}")
+    if y.ndim == 2 and y.shape[1] > 1 and not y.any(axis=1).all():
+        raise InputError(
+            f"{int((~y.any(axis=1)).sum())} rows of y are all zero and name no class. {expected} "
+            "Leave out what has no label."
+        )
 
 
 def check_label_range(labels, num_classes):

@@ -1,12 +1,13 @@
 """Measuring how a model withstands attacks."""
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
-from keras_secure.arguments import is_number
-from keras_secure.attacks.arrays import check_arrays
+from keras_secure.arguments import check_integer, is_number
+from keras_secure.attacks.arrays import check_arrays, check_model
 from keras_secure.attacks.attack import Attack
 from keras_secure.attacks.certified import certify
 from keras_secure.attacks.cross_entropy import cross_entropy
@@ -87,7 +88,9 @@ def evaluate(
     # An interval that cannot be formed should fail before the attacks run.
     Accuracy.of(np.ones(1, bool), confidence)
 
+    check_integer("batch_size", batch_size)
     output, y = labelled_output(y)
+    check_model(model, "evaluate")
     x, labels = check_arrays(x, y, attacks[0].bounds, "evaluate")
     for attack in attacks[1:]:
         check_arrays(x, y, attack.bounds, "evaluate")
@@ -200,7 +203,9 @@ def check_attacks(attacks):
     >>> len(check_attacks(FGSM(0.1)))
     1
     """
-    attacks = [attacks] if isinstance(attacks, Attack) else list(attacks)
+    # An object that is no list is named in the error below.
+    one = isinstance(attacks, Attack) or not isinstance(attacks, Iterable)
+    attacks = [attacks] if one else list(attacks)
     if not attacks:
         raise InputError("No attack was given: pass an Attack or a list of at least one.")
     for attack in attacks:

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_secure.arguments import is_integer, is_number
-from keras_secure.attacks.arrays import check_arrays, check_label_range
+from keras_secure.attacks.arrays import check_arrays, check_label_range, check_model
 from keras_secure.attacks.batches import batches
 from keras_secure.attacks.graphs import search_graphs
 from keras_secure.attacks.labels import labelled_output
@@ -25,6 +25,7 @@ def search(attack, model, x, y, *, batch_size, epsilon, from_logits, verbose):
     if not is_integer(batch_size) or batch_size < 1:
         raise InputError(f"batch_size={batch_size!r} cannot be used: give an integer >= 1.")
     output, y = labelled_output(y)
+    check_model(model, type(attack).__name__)
     x, labels = check_arrays(x, y, attack.bounds, type(attack).__name__)
     if not model.built:
         model(x[:1], training=False)  # variables cannot be created inside the graph's loop

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from keras_secure.arguments import is_integer, is_number
-from keras_secure.attacks.arrays import check_arrays
+from keras_secure.attacks.arrays import check_arrays, check_model
 from keras_secure.attacks.attack import Attack
 from keras_secure.attacks.labels import labelled_output
 from keras_secure.attacks.projections import PROJECTIONS
@@ -115,6 +115,7 @@ def trust_check(
         )
     chosen = _chosen(probes)
     output, y = labelled_output(y)
+    check_model(model, "trust_check")
     x, labels = check_arrays(x, y, attack.bounds, "trust_check")
     # Twice as many as are wanted, evenly across the data, which may be sorted by class.
     rows = np.linspace(0, len(x) - 1, min(len(x), 2 * num_examples)).round().astype(int)

@@ -147,6 +147,8 @@ def test_one_hot_labels_and_probabilities():
     [
         ({"attacks": []}, "No attack"),
         ({"attacks": ["fgsm"]}, "'fgsm' is not an Attack"),
+        ({"attacks": FGSM}, "FGSM.*is not an Attack"),
+        ({"batch_size": 0}, "batch_size=0"),
         ({"attacks": FGSM(0.1, targeted=True)}, "targeted=False"),
         ({"epsilons": []}, "epsilons"),
         ({"epsilons": [-1.0]}, "epsilons"),

@@ -9,7 +9,7 @@ import pytest
 from harness_attacks import CountingModel, cross_entropy, linear_model
 from keras import ops
 
-from keras_secure import backend
+from keras_secure import attacks, backend
 from keras_secure.attacks import FGSM, PGD, AttackResult, GradientAttack
 from keras_secure.attacks.graphs import _GRAPHS
 from keras_secure.attacks.settle import distances, settle
@@ -371,6 +371,13 @@ def test_no_gradient_flows_through_the_perturbation():
         ({"y": [0, 1, 2, 4]}, "0 to 4.*4 classes"),
         ({"y": [0, 1, 2, -1]}, "-1 to 2"),
         ({"y": None}, "labels y"),
+        ({"y": ["cat", "dog", "dog", "cat"]}, "y has type.*Number the classes"),
+        ({"y": [0.0, 1.0, np.nan, 2.0]}, "y holds NaN"),
+        ({"y": [0.0, 1.5, 1.0, 2.0]}, "no integers"),
+        ({"y": np.eye(4)[[0, 1, 2, 3]] * [[1], [0], [1], [1]]}, "1 rows of y are all zero"),
+        ({"x": np.full((4, 5, 5, 1), "a")}, "was given a ndarray of <U1"),
+        ({"x": np.zeros((4, 5, 5, 1), object)}, "was given a ndarray of object"),
+        ({"x": (row for row in np.zeros((4, 5)))}, "was given a generator.*concatenate"),
         ({"epsilon": -1.0}, "epsilon"),
         ({"batch_size": 0}, "batch_size"),
     ],
@@ -380,6 +387,19 @@ def test_what_cannot_be_attacked_is_refused(change, words):
     args = {"x": x, "y": y, "epsilon": None, "batch_size": 4} | change
     with pytest.raises(InputError, match=words):
         FGSM(0.1).run(model, args.pop("x"), args.pop("y"), verbose=0, **args)
+
+
+@pytest.mark.parametrize("use", ["run", "evaluate", "trust_check"])
+def test_what_is_no_model_of_one_input_is_refused(use):
+    left, right = keras.Input((3,)), keras.Input((3,))
+    two = keras.Model([left, right], keras.layers.Dense(2)(left + right))
+    x, y, attack = np.full((4, 3), 0.5, "float32"), [0, 1, 0, 1], FGSM(0.1)
+    for model, words in ((two, "takes 2 inputs"), (None, "was given None"), (abs, "Lambda")):
+        with pytest.raises(InputError, match=words):
+            if use == "run":
+                attack.run(model, x, y, verbose=0)
+            else:
+                getattr(attacks, use)(model, x, y, attack)
 
 
 def test_perturb_refuses_integers():
