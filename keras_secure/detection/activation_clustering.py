@@ -118,6 +118,9 @@ class ActivationClustering(PoisonDetector):
         from sklearn.metrics import silhouette_score
 
         centre = features.mean(axis=0)
+        if (features == features[0]).all():
+            # Equal features are one group, and no point lies nearer to another.
+            return (lambda points: points), (lambda points: np.zeros(len(points))), 0.0, 0.0
         values, vectors = np.linalg.eigh(np.cov((features - centre).T).reshape(2 * (len(centre),)))
         # Directions without variance would be noise blown up.
         kept = min(self.components, int((values > 1e-9 * max(values[-1], 1e-300)).sum()))

@@ -55,9 +55,22 @@ class FeatureSqueezingDetector(InputDetector):
                     f"squeezers={squeezers!r} cannot be used: give one Keras layer or more, for "
                     "example layers.FeatureSqueezing(bit_depth=1)."
                 )
+        self._own = squeezers is not None
         self.squeezers = squeezers
         self.bounds = bounds
         self.from_logits = from_logits
+
+    def learn(self, x_clean, y):
+        """Checks that the default squeezers fit the inputs; see `InputDetector.learn`."""
+        low, high = self.bounds
+        lowest, highest = x_clean.min(initial=low), x_clean.max(initial=high)
+        if not self._own and (lowest < low - 1e-6 or highest > high + 1e-6):
+            raise InputError(
+                f"x_clean goes from {lowest:.6g} to {highest:.6g}, outside bounds=({low:g}, "
+                f"{high:g}), between which inputs are rounded. Give the detector the bounds of "
+                "your inputs."
+            )
+        return x_clean
 
     def score(self, x):
         """See `InputDetector.score`: the largest l1 distance of probabilities, from 0 to 2."""

@@ -71,7 +71,7 @@ def layer_features(model, x, layer=None, batch_size=512):
         float32 array of shape (num_examples, features).
 
     Raises:
-        InputError: As `feature_model`.
+        InputError: As `feature_model`, or if there is no example.
 
     Example:
 
@@ -80,4 +80,14 @@ def layer_features(model, x, layer=None, batch_size=512):
     (5, 4)
     """
     features = feature_model(model, layer)
+    if not isinstance(x, (list, tuple, dict)):
+        x = np.asarray(x)
+        if x.ndim < 1 or not len(x):
+            raise InputError(
+                f"x has type {x.dtype} and shape {x.shape}; expected an array with at least one "
+                "example. Gather the examples of a dataset or a generator in one array first."
+            )
+        # A ReLU may swallow NaN, and the features would look like those of any input.
+        if "float" in str(x.dtype) and not np.isfinite(x).all():
+            raise InputError("x holds NaN or infinity. Leave those examples out.")
     return np.asarray(features.predict(x, batch_size=batch_size, verbose=0), "float32")

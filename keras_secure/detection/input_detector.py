@@ -131,8 +131,8 @@ class InputDetector:
         Args:
             x_clean: Clean inputs, shape (num_examples, ...), that the model was not trained on:
                 on its training data scores are smaller than on new data.
-            y: Their labels, integers of shape (num_examples,), where a detector learns by class;
-                None for the model's own answers.
+            y: Their labels, integers of shape (num_examples,) or (num_examples, 1), or one-hot
+                rows, where a detector learns by class; None for the model's own answers.
             false_positive_rate: Share of new clean inputs that may be flagged, in (0, 1).
             batch_size: Examples per step.
 
@@ -142,11 +142,17 @@ class InputDetector:
         Raises:
             InputError: If the data cannot be used or are too few.
         """
-        x_clean = np.asarray(x_clean)
-        if y is not None and len(y) != len(x_clean):
-            raise InputError(f"{len(x_clean)} inputs came with {len(y)} labels: give one each.")
+        x_clean = _checked_inputs(x_clean)
+        if not np.isfinite(x_clean).all():
+            raise InputError("x_clean holds NaN or infinity. Leave those examples out.")
+        y = None if y is None else np.asarray(y)
+        if y is not None and (y.ndim == 0 or len(y) != len(x_clean)):
+            count = "none" if y.ndim == 0 else len(y)
+            raise InputError(f"{len(x_clean)} inputs came with {count} labels: give one each.")
+        if y is not None and y.ndim == 2:
+            y = y.argmax(axis=1) if y.shape[1] > 1 else y[:, 0]
         self._compiled = None
-        rest = self.learn(x_clean, None if y is None else np.asarray(y))
+        rest = self.learn(x_clean, y)
         self.calibration = calibrate(self.scores(rest, batch_size=batch_size), false_positive_rate)
         return self
 
@@ -158,9 +164,13 @@ class InputDetector:
             batch_size: Examples per step; the last batch is padded.
 
         Returns:
-            float32 array of shape (num_examples,).
+            float32 array of shape (num_examples,); infinite where nothing can be said, as of an
+            input with NaN in it, so that it is flagged.
+
+        Raises:
+            InputError: If `x` is no array of numbers.
         """
-        x = np.asarray(x)
+        x = _checked_inputs(x)
         if self._compiled is None:
             self._compiled = backend.compiled(lambda batch: self.score(batch))
         found = []
@@ -169,7 +179,10 @@ class InputDetector:
             filling = np.repeat(batch[:1], batch_size - len(batch), axis=0)
             padded = ops.convert_to_tensor(np.concatenate([batch, filling]))
             found.append(ops.convert_to_numpy(self._compiled(padded))[: len(batch)])
-        return np.concatenate(found) if found else np.zeros((0,), "float32")
+        scores = np.concatenate(found) if found else np.zeros((0,), "float32")
+        # A maximum may swallow NaN, and a comparison with NaN is never true.
+        unknown = np.isnan(scores) | ~np.isfinite(x).all(axis=tuple(range(1, x.ndim)))
+        return np.where(unknown, np.float32("inf"), scores)
 
     def flag(self, x, *, batch_size=256):
         """Which inputs look adversarial.
@@ -207,3 +220,17 @@ class InputDetector:
                 f"This {type(self).__name__} has no threshold yet: call fit(x_clean) first."
             )
         return self.calibration
+
+
+def _checked_inputs(x):
+    """Inputs as an array of floating point numbers, or why they cannot be scored."""
+    x = np.asarray(x)
+    numbers = x.dtype.kind in "iuf" or "float" in str(x.dtype)
+    if x.ndim < 2 or not numbers:
+        raise InputError(
+            f"Inputs have type {x.dtype} and shape {x.shape}; expected an array of numbers of "
+            "shape (num_examples, ...). Gather the examples of a dataset or a generator in one "
+            "array first."
+        )
+    # Models that scale images themselves are given bytes, which no squeezer can work on.
+    return x.astype("float32") if x.dtype.kind in "iu" else x

@@ -216,3 +216,56 @@ def test_misuse_is_refused(trained, digits):
     detected = DetectedModel(trained, fitted_detector("squeezing", trained, digits))
     with pytest.raises(InputError, match="cannot be saved"):
         detected.get_config()
+
+
+@pytest.mark.parametrize("kind", ["squeezing", "mahalanobis"])
+def test_an_input_with_nan_is_flagged(kind, trained, digits):
+    detector = fitted_detector(kind, trained, digits)
+    x = digits[0][:3].copy()
+    x[1, 0, 0] = np.nan
+    x[2, 1, 1] = np.inf
+    np.testing.assert_array_equal(detector.flag(x)[1:], [True, True])
+    np.testing.assert_array_equal(detector.scores(x)[:1], detector.scores(x[:1]))
+
+
+def test_labels_may_be_a_column_or_one_hot_rows(trained, digits):
+    x, y = digits[0][:200], digits[1][:200]
+    scores = [
+        MahalanobisDetector(trained).fit(x, labels).scores(x[:20])
+        for labels in (y, y[:, None], np.eye(10)[y])
+    ]
+    np.testing.assert_array_equal(scores[0], scores[1])
+    np.testing.assert_array_equal(scores[0], scores[2])
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda x: (one for one in x), "generator"),
+        (lambda x: x.astype(str), "type <U.*array of numbers"),
+        (lambda x: x * np.nan, "x_clean holds NaN"),
+    ],
+)
+def test_what_no_detector_can_score_is_refused(change, match, trained, digits):
+    for kind in (FeatureSqueezingDetector, MahalanobisDetector):
+        with pytest.raises(InputError, match=match):
+            kind(trained).fit(change(digits[0][:100]))
+
+
+@pytest.mark.parametrize("kind", [FeatureSqueezingDetector, MahalanobisDetector])
+def test_bytes_are_scored_by_models_that_scale_them(kind, trained, digits):
+    scaling = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Rescaling(1 / 255)])
+    model = keras.Model(scaling.inputs[0], trained(scaling.outputs[0]))
+    hidden = {"layers": "scaled"} if kind is MahalanobisDetector else {"bounds": (0, 255)}
+    if kind is MahalanobisDetector:
+        scaling.layers[-1].name = "scaled"
+    pixels = (digits[0][:100] * 255).astype("uint8")
+    detector = kind(model, **hidden).fit(pixels)
+    np.testing.assert_array_equal(
+        detector.scores(pixels), detector.scores(pixels.astype("float32"))
+    )
+
+
+def test_inputs_outside_the_bounds_of_the_squeezers_are_refused(trained, digits):
+    with pytest.raises(InputError, match=r"to 255, outside bounds=\(0, 1\)"):
+        FeatureSqueezingDetector(trained).fit(digits[0][:100] * 255)

@@ -4,9 +4,10 @@ import json
 
 import numpy as np
 import pytest
+from harness_attacks import linear_model
 from sklearn.metrics import roc_auc_score
 
-from keras_secure.detection import ActivationClustering, SpectralSignatures
+from keras_secure.detection import ActivationClustering, SpectralSignatures, layer_features
 from keras_secure.errors import InputError
 
 CLASSES, TARGET = 8, 3
@@ -174,3 +175,24 @@ def test_too_few_trusted_examples_are_refused():
     features, labels, _ = features_with_poison(0.0, per_class=60)
     with pytest.raises(InputError, match="needs 99"):
         SpectralSignatures().inspect_features(features, labels, trusted=(features, labels))
+
+
+@pytest.mark.parametrize("detector", [SpectralSignatures, ActivationClustering])
+def test_equal_features_are_no_two_groups(detector):
+    features, labels, _ = features_with_poison(0.0, per_class=30)
+    features[labels == 0] = 1.0
+    report = detector().inspect_features(features, labels)
+    assert not report.flagged[labels == 0].any()
+
+
+@pytest.mark.parametrize(
+    ("x", "match"),
+    [
+        (np.zeros((0, 5, 5, 1), "float32"), "at least one example"),
+        ((row for row in np.zeros((4, 5, 5, 1))), "generator"),
+        (np.full((4, 5, 5, 1), np.nan, "float32"), "NaN"),
+    ],
+)
+def test_features_of_no_array_are_refused(x, match):
+    with pytest.raises(InputError, match=match):
+        layer_features(linear_model(), x)
