@@ -196,7 +196,11 @@ def _refuse_loss_of_privacy(model, optimizer):
 def _split(data, validation_data, seed):
     parts = [data] if validation_data is None else [data, validation_data]
     if not all(isinstance(part, (tuple, list)) and len(part) == 2 for part in parts):
-        raise InputError("data and validation_data must be pairs of arrays (x, y).")
+        given = " and ".join(type(part).__name__ for part in parts)
+        raise InputError(
+            f"data and validation_data must be pairs of arrays (x, y), not {given}. Gather the "
+            "examples of a dataset in two arrays first."
+        )
     arrays = [tuple(np.asarray(ops.convert_to_numpy(each)) for each in part) for part in parts]
     for x, y in arrays:
         if len(x) != len(y):
@@ -240,7 +244,14 @@ def _stronger(attack, seed):
 
 
 def _loss_for(model, y):
-    from_logits = outputs_are_logits(model)
+    try:
+        from_logits = outputs_are_logits(model)
+    except InputError as error:
+        raise InputError(
+            f"harden was given no loss for the uncompiled model {model.name!r}, and nothing tells "
+            "whether its outputs are logits or probabilities. Give it, for example "
+            "loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True)."
+        ) from error
     if model.output_shape[-1] == 1:
         return keras.losses.BinaryCrossentropy(from_logits=from_logits)
     if y.ndim == 2 and y.shape[1] > 1:

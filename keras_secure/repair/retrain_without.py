@@ -36,7 +36,8 @@ def retrain_without(
         model: Compiled Sequential or functional classifier; repaired in place.
         x: Training inputs, shape (num_examples, ...).
         y: Their labels, integers of shape (num_examples,).
-        flagged: Boolean array of shape (num_examples,), as `PoisonReport.flagged`.
+        flagged: Boolean array of shape (num_examples,), as `PoisonReport.flagged`. Where it holds
+            none, the model is left as it is.
         validation: (x, y) to measure on, clean and not trained on.
         relabel: None to drop flagged examples. An array like `y` to train on them with its labels
             (only those of flagged examples are read). `"model"` to drop them first, let the
@@ -65,11 +66,11 @@ def retrain_without(
     >>> report.clean_after.count
     60
     """
-    y, flagged = np.asarray(y), np.asarray(flagged)
-    if flagged.dtype != bool or flagged.shape != (len(y),) or len(x) != len(y):
+    x, y, flagged = np.asarray(x), np.asarray(y), np.asarray(flagged)
+    if flagged.dtype != bool or not flagged.shape == x.shape[:1] == y.shape[:1] != ():
         raise InputError(
-            f"flagged has type {flagged.dtype} and shape {flagged.shape} for {len(x)} inputs and "
-            f"{len(y)} labels; expected one boolean for each example."
+            f"flagged has type {flagged.dtype} and shape {flagged.shape} for inputs of shape "
+            f"{x.shape} and labels of shape {y.shape}; expected one boolean for each example."
         )
     if flagged.all():
         raise InputError("Every example is flagged, so nothing is left to train on. Flag fewer.")
@@ -81,6 +82,11 @@ def retrain_without(
     check_measurable(model, stamp, target)
     measured = {"stamp": stamp, "target": target, "confidence": confidence}
     before = measure_backdoor(model, *validation, **measured)
+    if not flagged.any():
+        # Training anew would cost accuracy and mend nothing.
+        limits = max_attack_success, max_clean_cost
+        done = f"left as it was, since none of {len(y)} examples is flagged"
+        return BackdoorRepairReport(done, before[0], before[0], before[1], before[1], *limits)
     fresh = keras.models.clone_model(model)
     fresh.compile_from_config(model.get_compile_config())
     if given:

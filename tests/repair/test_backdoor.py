@@ -111,13 +111,26 @@ def test_retraining_without_the_poison_forgets_the_backdoor(relabel, planted):
     )
 
 
+def test_where_nothing_is_flagged_the_model_is_left_as_it_is(planted):
+    model, _, (x_bad, y_bad), poisoned, test = planted
+    before = [weight.copy() for weight in model.get_weights()]
+    for relabel in (None, "model", y_bad):
+        report = retrain_without(
+            model, x_bad, y_bad, poisoned & False, validation=test, relabel=relabel, **FIT
+        )
+        assert "left as it was" in report.method
+        assert report.clean_after == report.clean_before
+    for was, now in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(was, now)
+
+
 def test_keeping_the_poison_keeps_the_backdoor(planted):
     model, _, (x_bad, y_bad), poisoned, test = planted
     report = retrain_without(
         copy_of(model),
         x_bad,
         y_bad,
-        np.zeros_like(poisoned),
+        np.arange(len(poisoned)) == np.flatnonzero(poisoned)[0],
         validation=test,
         stamp=stamp,
         target=TARGET,

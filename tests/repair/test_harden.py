@@ -186,3 +186,23 @@ def test_a_private_model_is_not_hardened_without_privacy(digits):
     secure.fit(x[:64], y[:64], batch_size=64, epochs=1, verbose=0)
     with pytest.raises(PrivacyError, match="void"):
         harden(model, (x, y), FGSM(0.1), target_robust_accuracy=0.5, max_clean_drop=0.1)
+
+
+class Plain(keras.Model):
+    """A model that nothing can be read from."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = keras.layers.Dense(2)
+
+    def call(self, x):
+        return self.dense(x)
+
+
+def test_without_a_loss_it_is_said_what_to_give():
+    x, y = np.full((120, 3), 0.5, "float32"), np.arange(120) % 2
+    bounds = {"target_robust_accuracy": 0.5, "max_clean_drop": 0.1}
+    with pytest.raises(InputError, match="no loss.*loss=keras.losses"):
+        harden(Plain(), (x, y), FGSM(0.1), **bounds)
+    with pytest.raises(InputError, match=r"pairs of arrays \(x, y\), not ndarray.*Gather"):
+        harden(Plain(), x, FGSM(0.1), **bounds)
