@@ -34,8 +34,8 @@ def check_floating(x, attack_name):
         raise InputError(
             f"{attack_name} perturbs one array of numbers and was given a {type(x).__name__}"
             + (f" of {x.dtype}" if hasattr(x, "dtype") else "")
-            + ". Pass a NumPy array or tensor of shape (num_examples, ...); of a tf.data.Dataset or "
-            "a generator, gather the examples to attack first: "
+            + ". Pass a NumPy array or tensor of shape (num_examples, ...); of a tf.data.Dataset "
+            "or a generator, gather the examples to attack first: "
             "np.concatenate([x for x, y in dataset])."
         ) from None
     if "float" not in dtype:

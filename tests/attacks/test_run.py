@@ -396,10 +396,7 @@ def test_what_is_no_model_of_one_input_is_refused(use):
     x, y, attack = np.full((4, 3), 0.5, "float32"), [0, 1, 0, 1], FGSM(0.1)
     for model, words in ((two, "takes 2 inputs"), (None, "was given None"), (abs, "Lambda")):
         with pytest.raises(InputError, match=words):
-            if use == "run":
-                attack.run(model, x, y, verbose=0)
-            else:
-                getattr(attacks, use)(model, x, y, attack)
+            attack.run(model, x, y) if use == "run" else getattr(attacks, use)(model, x, y, attack)
 
 
 def test_perturb_refuses_integers():
