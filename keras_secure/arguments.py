@@ -1,4 +1,4 @@
-"""What counts as a number among the arguments of a call, and how others are refused."""
+"""What counts as a number among the arguments of a call, what as an image, and how others fail."""
 
 import numbers
 import operator
@@ -100,3 +100,30 @@ def check_number(name, value, interval):
     if not is_number(value) or not (above(low, value) and below(value, high)):
         raise InputError(f"{name}={value!r} cannot be used: give a number in {interval}.")
     return float(value)
+
+
+def check_channels_last(owner):
+    """Refuses to read images where Keras was told that their channels come first.
+
+    Read as (height, width, channels) all the same, a picture would be smoothed, resized or turned
+    across its colours, and nobody would notice.
+
+    Args:
+        owner: Name of what reads the images, for the message.
+
+    Raises:
+        InputError: If `keras.config.image_data_format()` is `"channels_first"`.
+
+    Example:
+
+    >>> check_channels_last("MedianSmoothing")
+    """
+    import keras
+
+    if keras.config.image_data_format() == "channels_first":
+        raise InputError(
+            f"{owner} reads images as (batch, height, width, channels), and Keras is configured "
+            "for channels_first. Call keras.config.set_image_data_format('channels_last'), and "
+            "give images in that order; a model of layers with data_format='channels_first' gets "
+            "them back by keras.layers.Permute((3, 1, 2))."
+        )

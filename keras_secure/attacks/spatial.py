@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_secure.arguments import is_number
+from keras_secure.arguments import check_channels_last, is_number
 from keras_secure.attacks.arguments import check_counts, check_sizes
 from keras_secure.attacks.iterative_attack import IterativeAttack
 from keras_secure.attacks.random_noise import keep_worst
@@ -101,6 +101,8 @@ class Spatial(IterativeAttack):
                 f"Spatial rotates images and was given inputs of shape {tuple(problem.x.shape)}: "
                 "expected (batch, height, width) or (batch, height, width, channels)."
             )
+        if len(problem.x.shape) == 4:
+            check_channels_last("Spatial")
         batch = ops.shape(problem.x)[0]
         return {
             "x_adv": problem.x,

@@ -122,9 +122,9 @@ class IntervalCertifier:
         """
         x = np.asarray(x)
         low, high = self.bounds
-        if not np.issubdtype(x.dtype, np.floating) or not len(x):
+        if not np.issubdtype(x.dtype, np.floating) or not x.size:
             raise InputError(
-                f"x has the dtype {x.dtype} and {len(x)} examples. Give at least one example of "
+                f"x has the dtype {x.dtype} and the shape {x.shape}. Give at least one example of "
                 "floating point numbers; scale integer images first."
             )
         if not ((x >= low) & (x <= high)).all():

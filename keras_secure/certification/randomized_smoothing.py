@@ -78,6 +78,8 @@ class RandomizedSmoothing:
                     "numbers with low < high."
                 )
             bounds = (low, high)
+        if not callable(model):
+            raise InputError(f"model={model!r} cannot be called; give a keras.Model.")
         self.model, self.stddev, self.bounds = model, float(stddev), bounds
         self.from_logits, self.jit_compile = from_logits, jit_compile
         self._counters: dict[tuple, NoisyVotes] = {}

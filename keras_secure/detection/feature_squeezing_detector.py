@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_secure.arguments import check_channels_last
 from keras_secure.detection.input_detector import InputDetector
 from keras_secure.detection.squeezers import BitDepth, Median
 from keras_secure.errors import InputError
@@ -87,5 +88,7 @@ class FeatureSqueezingDetector(InputDetector):
 
     def _usual(self, shape):
         image = len(shape) == 4
+        if image:
+            check_channels_last("FeatureSqueezingDetector")
         bits = 1 if image and shape[-1] == 1 else 5
         return [BitDepth(bits, self.bounds), *([Median(2)] if image else [])]

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_secure.arguments import check_channels_last
 from keras_secure.errors import InputError
 
 
@@ -52,6 +53,8 @@ def feature_model(model, layers=None):
         tensors = [known[name].output for name in names]
     pooled = []
     for tensor in tensors:
+        if len(tensor.shape) == 4:
+            check_channels_last("The mean over the positions of a feature map")
         if len(tensor.shape) > 2:
             tensor = ops.mean(tensor, axis=tuple(range(1, len(tensor.shape) - 1)))
         pooled.append(tensor)

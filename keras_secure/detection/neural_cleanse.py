@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_secure import backend
-from keras_secure.arguments import check_integer, check_number
+from keras_secure.arguments import check_channels_last, check_integer, check_number
 from keras_secure.detection.anomaly_index import anomaly_index
 from keras_secure.detection.backdoor_report import BackdoorReport
 from keras_secure.detection.outlier_p_values import outlier_p_values
@@ -125,6 +125,8 @@ class NeuralCleanse:
                 f"x goes from {x.min():.6g} to {x.max():.6g}, outside bounds={self.bounds}. Pass "
                 "the bounds of your inputs."
             )
+        if x.ndim == 4:
+            check_channels_last("NeuralCleanse")
         x = x.astype("float32")
         rng = np.random.default_rng(self.seed)
         # Vectors have one value at a position, images one for each channel.

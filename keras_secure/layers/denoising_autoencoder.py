@@ -4,7 +4,7 @@ import math
 
 import keras
 
-from keras_secure.arguments import is_integer, is_number
+from keras_secure.arguments import check_channels_last, is_integer, is_number
 from keras_secure.errors import InputError
 from keras_secure.layers.bounds import checked_bounds
 from keras_secure.layers.gaussian_noise import GaussianNoise
@@ -101,6 +101,8 @@ class DenoisingAutoencoder(keras.Model):
         """Makes the layers for inputs of this shape."""
         if not self.steps:
             images = len(input_shape) == 4
+            if images:
+                check_channels_last(f"DenoisingAutoencoder {self.name!r}")
             if None in (input_shape[-1:] if images else input_shape[1:]):
                 raise InputError(
                     f"DenoisingAutoencoder {self.name!r} got inputs of shape {tuple(input_shape)}; "

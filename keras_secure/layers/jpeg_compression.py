@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from keras_secure.arguments import is_integer
+from keras_secure.arguments import check_channels_last, is_integer
 from keras_secure.errors import InputError
 from keras_secure.layers.bounds import checked_bounds
 from keras_secure.layers.rounding import rounded
@@ -160,6 +160,8 @@ class JPEGCompression(keras.layers.Layer):
         return _byte(ops.reshape(blocks, (-1, height, width, channels)) + 128.0)
 
     def _check_images(self, shape):
+        if len(shape) == 4:
+            check_channels_last(f"JPEGCompression {self.name!r}")
         if len(shape) != 4 or None in shape[1:] or shape[-1] not in (1, 3):
             raise InputError(
                 f"JPEGCompression {self.name!r} got inputs of shape {tuple(shape)}; expected "

@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_secure.arguments import is_integer, is_number
+from keras_secure.arguments import check_channels_last, is_integer, is_number
 from keras_secure.errors import InputError
 from keras_secure.layers.random_noise import ACTIVE
 from keras_secure.registration import component
@@ -144,6 +144,7 @@ class RandomResizeAndPad(keras.layers.Layer):
                 f"RandomResizeAndPad {self.name!r} got inputs of shape {tuple(shape)}; expected "
                 "images, (batch, height, width, channels), of known height and width."
             )
+        check_channels_last(f"RandomResizeAndPad {self.name!r}")
         return shape[1:]
 
 

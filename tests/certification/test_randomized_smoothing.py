@@ -298,6 +298,7 @@ X = np.zeros((2, 3), "float32")
         (lambda s: s.certify(X, adaptive=True), "radii"),
         (lambda s: s.certify(X, adaptive=True, radii=[-1]), "radii"),
         (lambda s: RandomizedSmoothing(s.model, 0), "stddev=0"),
+        (lambda s: RandomizedSmoothing(None, 0.5), "model=None cannot be called"),
         (lambda s: RandomizedSmoothing(s.model, 0.5, bounds=(1, 0)), "low < high"),
     ],
 )

@@ -202,7 +202,7 @@ class Plain(keras.Model):
 def test_without_a_loss_it_is_said_what_to_give():
     x, y = np.full((120, 3), 0.5, "float32"), np.arange(120) % 2
     bounds = {"target_robust_accuracy": 0.5, "max_clean_drop": 0.1}
-    with pytest.raises(InputError, match="no loss.*loss=keras.losses"):
+    with pytest.raises(InputError, match=r"no loss.*loss=keras\.losses"):
         harden(Plain(), (x, y), FGSM(0.1), **bounds)
     with pytest.raises(InputError, match=r"pairs of arrays \(x, y\), not ndarray.*Gather"):
         harden(Plain(), x, FGSM(0.1), **bounds)
