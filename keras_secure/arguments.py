@@ -102,7 +102,7 @@ def check_number(name, value, interval):
     return float(value)
 
 
-def check_channels_last(owner):
+def check_channels_last(owner, data_format):
     """Refuses to read images where Keras was told that their channels come first.
 
     Read as (height, width, channels) all the same, a picture would be smoothed, resized or turned
@@ -110,17 +110,16 @@ def check_channels_last(owner):
 
     Args:
         owner: Name of what reads the images, for the message.
+        data_format: What `keras.config.image_data_format()` says.
 
     Raises:
-        InputError: If `keras.config.image_data_format()` is `"channels_first"`.
+        InputError: If it is `"channels_first"`.
 
     Example:
 
-    >>> check_channels_last("MedianSmoothing")
+    >>> check_channels_last("MedianSmoothing", "channels_last")
     """
-    import keras
-
-    if keras.config.image_data_format() == "channels_first":
+    if data_format == "channels_first":
         raise InputError(
             f"{owner} reads images as (batch, height, width, channels), and Keras is configured "
             "for channels_first. Call keras.config.set_image_data_format('channels_last'), and "

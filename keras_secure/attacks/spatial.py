@@ -102,7 +102,7 @@ class Spatial(IterativeAttack):
                 "expected (batch, height, width) or (batch, height, width, channels)."
             )
         if len(problem.x.shape) == 4:
-            check_channels_last("Spatial")
+            check_channels_last("Spatial", keras.config.image_data_format())
         batch = ops.shape(problem.x)[0]
         return {
             "x_adv": problem.x,

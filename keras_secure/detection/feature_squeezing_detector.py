@@ -89,6 +89,6 @@ class FeatureSqueezingDetector(InputDetector):
     def _usual(self, shape):
         image = len(shape) == 4
         if image:
-            check_channels_last("FeatureSqueezingDetector")
+            check_channels_last("FeatureSqueezingDetector", keras.config.image_data_format())
         bits = 1 if image and shape[-1] == 1 else 5
         return [BitDepth(bits, self.bounds), *([Median(2)] if image else [])]

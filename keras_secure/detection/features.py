@@ -54,7 +54,9 @@ def feature_model(model, layers=None):
     pooled = []
     for tensor in tensors:
         if len(tensor.shape) == 4:
-            check_channels_last("The mean over the positions of a feature map")
+            check_channels_last(
+                "The mean over the positions of a feature map", keras.config.image_data_format()
+            )
         if len(tensor.shape) > 2:
             tensor = ops.mean(tensor, axis=tuple(range(1, len(tensor.shape) - 1)))
         pooled.append(tensor)

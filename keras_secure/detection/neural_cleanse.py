@@ -126,7 +126,7 @@ class NeuralCleanse:
                 "the bounds of your inputs."
             )
         if x.ndim == 4:
-            check_channels_last("NeuralCleanse")
+            check_channels_last("NeuralCleanse", keras.config.image_data_format())
         x = x.astype("float32")
         rng = np.random.default_rng(self.seed)
         # Vectors have one value at a position, images one for each channel.

@@ -102,7 +102,9 @@ class DenoisingAutoencoder(keras.Model):
         if not self.steps:
             images = len(input_shape) == 4
             if images:
-                check_channels_last(f"DenoisingAutoencoder {self.name!r}")
+                check_channels_last(
+                    f"DenoisingAutoencoder {self.name!r}", keras.config.image_data_format()
+                )
             if None in (input_shape[-1:] if images else input_shape[1:]):
                 raise InputError(
                     f"DenoisingAutoencoder {self.name!r} got inputs of shape {tuple(input_shape)}; "

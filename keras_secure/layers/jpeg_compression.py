@@ -161,7 +161,7 @@ class JPEGCompression(keras.layers.Layer):
 
     def _check_images(self, shape):
         if len(shape) == 4:
-            check_channels_last(f"JPEGCompression {self.name!r}")
+            check_channels_last(f"JPEGCompression {self.name!r}", keras.config.image_data_format())
         if len(shape) != 4 or None in shape[1:] or shape[-1] not in (1, 3):
             raise InputError(
                 f"JPEGCompression {self.name!r} got inputs of shape {tuple(shape)}; expected "

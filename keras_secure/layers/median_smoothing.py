@@ -115,7 +115,7 @@ class MedianSmoothing(keras.layers.Layer):
                 f"MedianSmoothing {self.name!r} got inputs of shape {tuple(shape)}; expected "
                 "images, (batch, height, width, channels), of known height and width."
             )
-        check_channels_last(f"MedianSmoothing {self.name!r}")
+        check_channels_last(f"MedianSmoothing {self.name!r}", keras.config.image_data_format())
         if any(side // 2 >= size for side, size in zip(self._sides, shape[1:3], strict=True)):
             raise InputError(
                 f"MedianSmoothing {self.name!r} got images of {shape[1]} x {shape[2]} pixels for a "

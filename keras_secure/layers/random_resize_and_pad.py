@@ -144,7 +144,7 @@ class RandomResizeAndPad(keras.layers.Layer):
                 f"RandomResizeAndPad {self.name!r} got inputs of shape {tuple(shape)}; expected "
                 "images, (batch, height, width, channels), of known height and width."
             )
-        check_channels_last(f"RandomResizeAndPad {self.name!r}")
+        check_channels_last(f"RandomResizeAndPad {self.name!r}", keras.config.image_data_format())
         return shape[1:]
 
 
