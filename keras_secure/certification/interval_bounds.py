@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_secure.certification.interval import Arithmetic, Interval
-from keras_secure.certification.interval_rules import layer_bounds
+from keras_secure.certification.interval_rules import check_computation, layer_bounds
 from keras_secure.certification.interval_sums import multiplied
 from keras_secure.errors import InputError
 
@@ -108,6 +108,8 @@ def _last(layer, interval, arithmetic):
         return before_last_linear(layer, interval, arithmetic)
     is_dense = isinstance(layer, keras.layers.Dense) and type(layer).call is keras.layers.Dense.call
     if is_dense and _is_last(layer.activation) and len(interval.lower.shape) == 2:
+        # Its kernel is read without a rule, and must be what it multiplies by.
+        check_computation(layer, arithmetic)
         return interval, layer
     return layer_bounds(layer, interval, arithmetic), None
 

@@ -49,6 +49,40 @@ def register_interval_rule(layer_class, rule=None):
     return rule
 
 
+def check_computation(layer, arithmetic):
+    """Refuses a layer that computes otherwise than its float weights say.
+
+    Args:
+        layer: A built layer, or an operation of a functional model.
+        arithmetic: The `Arithmetic`.
+
+    Raises:
+        InputError: If it is quantized, adds a LoRA update, or its dtype is too coarse.
+
+    Example:
+
+    >>> from keras_secure.certification.interval import Arithmetic
+    >>> check_computation(keras.layers.Dense(2), Arithmetic())
+    """
+    dtype = getattr(layer, "compute_dtype", None) or "float32"
+    if not arithmetic.accepts(dtype):
+        raise InputError(
+            f"The layer {layer.name!r} ({type(layer).__name__}) computes in {dtype}, whose "
+            "rounding is too coarse to bound. Build the model anew under the float32 policy and "
+            "give it these weights."
+        )
+    if getattr(layer, "quantization_mode", None) is not None:
+        raise InputError(
+            f"The layer {layer.name!r} is quantized, which the bounds do not cover. "
+            "Certify it before quantize."
+        )
+    if getattr(layer, "lora_enabled", False):
+        raise InputError(
+            f"The layer {layer.name!r} adds a LoRA update to its weights in each call, whose "
+            "rounding the bounds do not cover. Save the weights merged and load them anew."
+        )
+
+
 def layer_bounds(layer, interval, arithmetic):
     """Bounds the outputs of one layer at inference.
 
@@ -73,23 +107,7 @@ def layer_bounds(layer, interval, arithmetic):
         ...
     keras_secure.errors.InputError: The layer 'inner_softmax' (Activation) has the activation ...
     """
-    dtype = getattr(layer, "compute_dtype", None) or "float32"
-    if not arithmetic.accepts(dtype):
-        raise InputError(
-            f"The layer {layer.name!r} ({type(layer).__name__}) computes in {dtype}, whose "
-            "rounding is too coarse to bound. Build the model anew under the float32 policy and "
-            "give it these weights."
-        )
-    if getattr(layer, "quantization_mode", None) is not None:
-        raise InputError(
-            f"The layer {layer.name!r} is quantized, which the bounds do not cover. "
-            "Certify it before quantize."
-        )
-    if getattr(layer, "lora_enabled", False):
-        raise InputError(
-            f"The layer {layer.name!r} adds a LoRA update to its weights in each call, whose "
-            "rounding the bounds do not cover. Save the weights merged and load them anew."
-        )
+    check_computation(layer, arithmetic)
     for kind in type(layer).__mro__:
         # A subclass with a `call` of its own does something else.
         if kind in _RULES and getattr(type(layer), "call", None) is getattr(kind, "call", None):

@@ -211,6 +211,28 @@ def test_refusals(digits):
         IntervalCertifier(odd).certify(np.ones((1, 2), "float32"))
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda last: last.quantize("int8"), "quantized"),
+        (lambda last: last.enable_lora(1), "LoRA"),
+    ],
+)
+def test_a_last_layer_that_computes_otherwise_is_not_certified(change, words):
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3)])
+    x = np.full((2, 4), 0.5, "float32")
+    IntervalCertifier(model).certify(x)
+    change(model.layers[-1])
+    with pytest.raises(InputError, match=words):
+        IntervalCertifier(model).certify(x)
+
+
+def test_a_last_layer_in_half_precision_is_not_certified():
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3, dtype="mixed_float16")])
+    with pytest.raises(InputError, match="float16"):
+        IntervalCertifier(model).certify(np.full((2, 4), 0.5, "float32"))
+
+
 @pytest.mark.slow
 def test_mnist(real_data):
     """A small network on MNIST at 0.1: the paper reports 97 to 98% certified for larger ones."""
