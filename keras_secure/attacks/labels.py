@@ -24,6 +24,11 @@ def class_indices(y):
     >>> print(ops.convert_to_numpy(class_indices([[0, 0, 1], [1, 0, 0]])))
     [2 0]
     """
+    if isinstance(y, dict):
+        raise InputError(
+            f"The labels of {len(y)} outputs were given ({', '.join(map(str, y))}), and one is "
+            "attacked. Build a model that ends in the output that classifies."
+        )
     y = ops.convert_to_tensor(y)
     if len(y.shape) == 2 and y.shape[1] == 1:
         y = ops.squeeze(y, axis=1)

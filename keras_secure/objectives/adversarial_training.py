@@ -36,6 +36,11 @@ class AdversarialTraining(Objective):
     """
 
     def __init__(self, attack, clean_share=0.0):
+        if isinstance(attack, type) or not callable(getattr(attack, "perturb", None)):
+            raise InputError(
+                f"attack={attack!r} cannot be trained on: give an object such as "
+                "PGD(epsilon=0.1, steps=7)."
+            )
         if not 0.0 <= clean_share < 1.0:
             raise InputError(f"clean_share is {clean_share}; it must lie in [0, 1).")
         self.attack, self.clean_share = attack, float(clean_share)

@@ -36,7 +36,7 @@ class TRADES(Objective):
     def __init__(self, attack, beta=6.0):
         if not beta >= 0:
             raise InputError(f"beta is {beta}; it must be non-negative.")
-        if not attack.random_start:
+        if not getattr(attack, "random_start", False):
             raise InputError(
                 f"TRADES was given {type(attack).__name__} without a random start. On the clean "
                 "input the divergence and its gradient are zero, so such an attack never moves. "

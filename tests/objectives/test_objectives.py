@@ -6,6 +6,7 @@ import pytest
 from harness_objectives import loss_from_logits, run_objective_harness, small_model
 from keras import ops
 
+import keras_secure as ks
 from keras_secure.attacks import FGSM, PGD
 from keras_secure.errors import InputError
 from keras_secure.objectives import (
@@ -137,3 +138,26 @@ def test_no_gradient_flows_into_the_attack():
     with tf.GradientTape() as tape:
         moved = ops.sum(objective.perturb(model, x, y, loss))
     assert tape.gradient(moved, model.trainable_variables[0].value) is None
+
+
+@pytest.mark.parametrize("attack", [None, "pgd", ks.attacks.PGD])
+def test_what_is_no_attack_is_refused_at_once(attack):
+    with pytest.raises(InputError, match="cannot be trained on"):
+        ks.objectives.AdversarialTraining(attack)
+
+
+def test_trades_refuses_an_attack_that_knows_no_start():
+    with pytest.raises(InputError, match="AutoAttack without a random start"):
+        ks.objectives.TRADES(ks.attacks.AutoAttack(0.1))
+
+
+def test_mart_says_that_it_trains_one_output():
+    inputs = keras.Input((3,))
+    outputs = {name: keras.layers.Dense(2, name=name)(inputs) for name in ("digit", "parity")}
+    objective = ks.objectives.MART(ks.attacks.PGD(0.1, steps=1))
+    secure = ks.SecureModel(keras.Model(inputs, outputs), objective=objective)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    secure.compile("sgd", {"digit": loss, "parity": loss})
+    labels = np.zeros(4, int)
+    with pytest.raises(InputError, match=r"2 outputs.*one is"):
+        secure.fit(np.ones((4, 3), "float32"), {"digit": labels, "parity": labels}, verbose=0)
