@@ -74,6 +74,7 @@ def align(
 
     Example:
 
+    >>> import keras
     >>> model = keras.Sequential([keras.Input((16,)), keras.layers.Dense(32, "relu"),
     ...                           keras.layers.Dense(4)])
     >>> first, bias, second, offset = model.get_weights()
