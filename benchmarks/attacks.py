@@ -9,7 +9,7 @@ digits. Three tables:
 
 - PGD-40 on 500 points: each library at its fastest batch size, tracing and warm-up left out; what
   remains of the accuracy, the median time, and the median of the ratios turn by turn.
-- AutoAttack, standard version: ours, the official one and ART's on the same points.
+- AutoAttack, standard version: ours, the official one and ART's on the same points, in one batch.
 - AutoAttack against its own price: the time for each point that withstands it, over that of 100 +
   9x100 + 9x100 gradient steps and 5,000 forward passes, measured in the same run.
 """
@@ -141,10 +141,10 @@ def pgd_table(model, x, y, epsilon, peers, job, rounds):
 def auto_attack_table(model, x, y, epsilon, peers, job, rounds):
     attack = ks.attacks.AutoAttack(epsilon, seed=0)
     print(f"\nAutoAttack, standard, on {len(x)} points, epsilon {epsilon}")
-    first, _ = ours(attack, model, x, y, 128)
+    first, _ = ours(attack, model, x, y, len(x))
     seconds, theirs = [], []
     for turn in range(rounds):
-        taken, left = ours(attack, model, x, y, 128)
+        taken, left = ours(attack, model, x, y, len(x))
         seconds.append(taken)
         if peers:
             official = peers["torch"].answer(
