@@ -1,8 +1,6 @@
 """Checks of arguments that several attacks take."""
 
-import math
-
-from keras_secure.arguments import is_integer, is_number
+from keras_secure.arguments import check_integer, check_number
 from keras_secure.errors import InputError
 
 
@@ -20,8 +18,7 @@ def check_counts(**counts):
     >>> check_counts(steps=3)
     """
     for name, value in counts.items():
-        if not is_integer(value) or value < 1:
-            raise InputError(f"{name}={value!r} cannot be used: it must be an integer >= 1.")
+        check_integer(name, value)
 
 
 def check_flags(**flags):
@@ -57,7 +54,4 @@ def check_sizes(*, above_zero=True, **sizes):
     >>> check_sizes(step_size=0.1)
     """
     for name, value in sizes.items():
-        fits = is_number(value) and 0 <= value < math.inf and (value > 0 or not above_zero)
-        if not fits:
-            least = "> 0" if above_zero else ">= 0"
-            raise InputError(f"{name}={value!r} cannot be used: it must be a number {least}.")
+        check_number(name, value, "(0, inf)" if above_zero else "[0, inf)")

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
 from keras_secure.serving.audit_log import AuditLog
@@ -72,36 +73,30 @@ class RequestLog:
 
     def note(self, kind: str, fields: dict[str, Any]) -> bool:
         """Writes a line; returns whether it is written, or need not be."""
-        if self._audit_log is None:
-            return True
-        try:
-            self._audit_log.append(kind, fields)
+        written = self._attempt(lambda log: log.append(kind, fields))
+        if written:
             self._broken = False
-        except OSError as error:
-            self._fail(error)
-        return not self._broken
+        return written
 
     def tick(self) -> None:
         """Signs what was written, if the last time is a while ago."""
-        if self._audit_log is None:
-            return
-        try:
-            self._audit_log.tick()
-        except OSError as error:
-            self._fail(error)
+        self._attempt(lambda log: log.tick())
 
     def close(self) -> None:
         """Closes the audit log; that its end cannot be written keeps nothing else from closing."""
-        if self._audit_log is None:
-            return
-        try:
-            self._audit_log.close()
-        except OSError as error:
-            self._fail(error)
+        self._attempt(lambda log: log.close())
 
-    def _fail(self, error: OSError) -> None:
-        _log.critical("the audit log cannot be written: %s", error)
-        self._broken = True
+    def _attempt(self, action: Callable[[AuditLog], Any]) -> bool:
+        """Does something with the audit log, if there is one; returns whether that went well."""
+        if self._audit_log is None:
+            return True
+        try:
+            action(self._audit_log)
+        except OSError as error:
+            _log.critical("the audit log cannot be written: %s", error)
+            self._broken = True
+            return False
+        return True
 
     def _is_flood(self) -> bool:
         second = int(time.monotonic())

@@ -3,12 +3,10 @@
 import keras
 import numpy as np
 import pytest
+from harness_compression import LOSS, check_private_step, clipped_step
 
 import keras_secure as ks
 from keras_secure.compression import cluster_aware, quantize_aware, quantized_weights, strip
-from keras_secure.errors import FallbackWarning
-
-LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
 def network():
@@ -44,41 +42,10 @@ def test_adversarial_training_composes(digits, make):
     )
 
 
-def per_example_gradients(model, x, y):
-    """The slow truth: one backward pass for each example."""
-    from keras_secure import backend
-
-    rows = []
-    for i in range(len(x)):
-
-        def objective(i=i):
-            return keras.ops.mean(LOSS(y[i : i + 1], model(x[i : i + 1], training=True))), None
-
-        _, _, found = backend.gradients(objective, lambda: model.trainable_variables)
-        rows.append([np.asarray(gradient, np.float64) for gradient in found])
-    return rows
-
-
 def test_private_training_clips_the_gradients_of_what_is_computed_with(digits):
     """Also those of the scales: one step without noise equals that of a loop over examples."""
     x, y = (array[:8] for array in digits)
     trained = quantize_aware(network(), 4)
-    clip, learning_rate = 0.05, 1.0
-    expected = [np.asarray(v, np.float64) for v in trained.trainable_variables]
-    for gradients in per_example_gradients(trained, x, y):
-        norm = np.sqrt(sum((gradient**2).sum() for gradient in gradients))
-        for value, gradient in zip(expected, gradients, strict=True):
-            value -= learning_rate * min(1, clip / norm) * gradient / len(x)
-    secure = ks.SecureModel(trained)
-    optimizer = ks.optimizers.DPOptimizer(
-        keras.optimizers.SGD(learning_rate),
-        l2_norm_clip=clip,
-        noise_multiplier=0.0,
-        expected_batch_size=len(x),
-    )
-    secure.compile(optimizer, LOSS)
-    with pytest.warns(FallbackWarning):
-        secure.train_on_batch(x, y)
-    for variable, value in zip(trained.trainable_variables, expected, strict=True):
-        np.testing.assert_allclose(np.asarray(variable), value, rtol=1e-4, atol=1e-5)
+    expected = clipped_step(trained, x, y, 0.05, training=True)
+    check_private_step(trained, x, y, 0.05, expected)
     assert len(quantized_weights(strip(trained))) == 2
